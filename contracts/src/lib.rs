@@ -1,0 +1,20 @@
+//! What crosses a boundary: the sealed schemas, and the types that are the events.
+//!
+//! Pure: no clock, no socket, no file. The schemas are compiled in; the same bytes are validated at publish and at
+//! consume. Nothing here decides anything: rules live in `domain`.
+
+pub mod asyncapi;
+pub mod box_protocol;
+mod bundle;
+pub mod canonical;
+pub mod catalogue;
+pub mod cloudevent;
+pub mod envelope;
+pub mod events;
+pub mod ids;
+pub mod launch;
+pub mod messages;
+pub mod runner;
+pub mod seal;
+pub mod unit;
+pub mod upcast;
