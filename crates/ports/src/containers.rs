@@ -1,0 +1,135 @@
+//! Containers, as the runtime loop sees them. Only the adapter behind this port touches the engine.
+
+use custody_contracts::ids::UnixMillis;
+use futures::future::BoxFuture;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What one box is. Serialised canonically, its digest is the `spec_digest` of the claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BoxSpec {
+    /// Container name, a function of dispatch and attempt.
+    pub name: String,
+    /// Image id, `sha256:…`.
+    pub image: String,
+    /// Instance, dispatch, attempt, deadline.
+    pub labels: BTreeMap<String, String>,
+    /// Environment: never a credential.
+    pub env: BTreeMap<String, String>,
+    /// What is mounted.
+    pub mounts: Vec<BoxMount>,
+    /// Bytes of memory; swap is the same.
+    pub memory_bytes: u64,
+    /// Billionths of a processor.
+    pub nano_cpus: u64,
+    /// Processes.
+    pub pids: u64,
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BoxMount {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the box.
+    pub target: String,
+    /// Enforced by the mount.
+    pub read_only: bool,
+}
+
+/// What the engine says of one container of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoxStatus {
+    /// The engine's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its state.
+    pub state: BoxState,
+    /// When it was created.
+    pub created_at: UnixMillis,
+    /// When it started.
+    pub started_at: Option<UnixMillis>,
+    /// When it ended.
+    pub finished_at: Option<UnixMillis>,
+}
+
+/// The state of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoxState {
+    /// Made, not started.
+    Created,
+    /// Runs (or is paused).
+    Running,
+    /// Ended.
+    Exited {
+        /// Exit code.
+        code: i64,
+        /// Whether the kernel killed something in it for memory.
+        oom: bool,
+        /// What the engine says went wrong, when it says anything.
+        error: Option<String>,
+    },
+}
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BoxError {
+    /// There is no such image here, and nothing is ever pulled.
+    #[error("image {0} is not on this machine")]
+    ImageMissing(String),
+    /// The name is taken: somebody created it before.
+    #[error("container {0} exists already")]
+    NameTaken(String),
+    /// There is no such container.
+    #[error("container {0} does not exist")]
+    NoSuchBox(String),
+    /// The engine refused.
+    #[error("the container engine refused: {0}")]
+    Refused(String),
+    /// The engine is not reachable, or did not answer in time; it may have done it.
+    #[error("the container engine did not answer: {0}")]
+    Unavailable(String),
+}
+
+/// The engine's own facts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineFacts {
+    /// Its version.
+    pub version: String,
+    /// The API version in use.
+    pub api_version: String,
+    /// `1` or `2`.
+    pub cgroup_version: String,
+    /// Whether containers survive a restart of the engine.
+    pub live_restore: bool,
+    /// Security options in force.
+    pub security: Vec<String>,
+}
+
+/// The container engine. Every call has a deadline of its own.
+pub trait Containers: Send + Sync {
+    /// Whether this image id is here.
+    fn has_image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<bool, BoxError>>;
+    /// The image id of a name, when it is here.
+    fn resolve_image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, BoxError>>;
+    /// Creates a box and returns the engine's id.
+    fn create<'a>(&'a self, spec: &'a BoxSpec) -> BoxFuture<'a, Result<String, BoxError>>;
+    /// Starts it. Safe to call on one that runs.
+    fn start<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>>;
+    /// What it is now; `None` if it does not exist.
+    fn inspect<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<BoxStatus>, BoxError>>;
+    /// Every container that carries these labels, in any state.
+    fn list<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> BoxFuture<'a, Result<Vec<BoxStatus>, BoxError>>;
+    /// Waits until it has ended or `millis` are over: a hint that saves polling, never the truth.
+    fn wait_hint<'a>(&'a self, name: &'a str, millis: u64) -> BoxFuture<'a, ()>;
+    /// TERM, and KILL after the grace. Safe to call on one that has ended.
+    fn stop<'a>(&'a self, name: &'a str, grace_ms: u64) -> BoxFuture<'a, Result<(), BoxError>>;
+    /// Removes it by force. Safe to call on one that is gone.
+    fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>>;
+    /// The engine's facts.
+    fn facts(&self) -> BoxFuture<'_, Result<EngineFacts, BoxError>>;
+}
