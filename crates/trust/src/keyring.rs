@@ -1,0 +1,182 @@
+//! Which key may sign what, as the ledger itself says it: a fold over the events of kind key.
+
+use crate::key::{kid, parse_public, verify_hex};
+use custody_contracts::canonical::canonical;
+use custody_contracts::envelope::split_signature;
+use custody_contracts::events::{KeyEvent, KeyIntroduced, LedgerEvent, Role};
+use custody_ledger::{Recorded, Seq, Stored};
+use ed25519_dalek::VerifyingKey;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone)]
+struct Entry {
+    role: Role,
+    key: VerifyingKey,
+    retired_at: Option<Seq>,
+}
+
+/// The keys of a ledger so far.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring {
+    keys: BTreeMap<String, Entry>,
+    root: Option<String>,
+}
+
+/// Why a stored message is not authentic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAuthentic {
+    /// The signature does not match bytes and key.
+    #[error("the signature by {0} does not match the event")]
+    BadSignature(String),
+    /// Nobody introduced this key.
+    #[error("key {0} was never introduced")]
+    UnknownKey(String),
+    /// The key was retired before.
+    #[error("key {0} was retired")]
+    RetiredKey(String),
+    /// The key belongs to a role that may not write this kind.
+    #[error("key {kid} of role {role} may not write kind {kind}")]
+    WrongRole {
+        /// The key.
+        kid: String,
+        /// Its role.
+        role: &'static str,
+        /// What was written.
+        kind: &'static str,
+    },
+    /// `source` or data name another role or key than the signature's.
+    #[error("the event says one thing about its writer and its key another: {0}")]
+    Inconsistent(String),
+    /// The log does not begin with authority's own key.
+    #[error("a log begins with authority's own key; this one begins with {0}")]
+    NoRoot(String),
+    /// The bytes say what was signed in another form: they are not the ones that were stored.
+    #[error("the stored bytes are not canonical JSON")]
+    NotCanonical,
+    /// It cannot be read at all.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl Keyring {
+    /// An empty ring, before the first event.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first key of the log: authority's. Pin this to know whose log it is.
+    pub fn root(&self) -> Option<&str> {
+        self.root.as_deref()
+    }
+
+    /// A key by its id.
+    pub fn key(&self, kid: &str) -> Option<&VerifyingKey> {
+        self.keys.get(kid).map(|e| &e.key)
+    }
+
+    /// Every key's id and role.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, Role)> {
+        self.keys.iter().map(|(kid, e)| (kid.as_str(), e.role))
+    }
+
+    /// Checks one stored message and takes in the keys that it introduces or retires. Call in log order.
+    ///
+    /// # Errors
+    /// [`NotAuthentic`], and then the ring is unchanged.
+    pub fn admit(&mut self, stored: &Stored) -> Result<Vec<Recorded>, NotAuthentic> {
+        let unreadable = |e: &dyn std::fmt::Display| NotAuthentic::Unreadable(e.to_string());
+        let recorded = Recorded::read(stored).map_err(|e| unreadable(&e))?;
+        let value: Value = serde_json::from_slice(&stored.bytes).map_err(|e| unreadable(&e))?;
+        if canonical(&value).as_bytes() != stored.bytes {
+            return Err(NotAuthentic::NotCanonical);
+        }
+        let values = match value {
+            Value::Array(items) => items,
+            one => vec![one],
+        };
+        // A later event of the same message may be bad, so what its first ones change is kept only at the end.
+        let mut after = (values.len() > 1).then(|| self.clone());
+        for (recorded, value) in recorded.iter().zip(values) {
+            let (bytes, signature) = split_signature(value).map_err(|e| unreadable(&e))?;
+            let ring = after.as_mut().unwrap_or(self);
+            ring.check(recorded, &bytes, &signature)?;
+            ring.take_in(recorded);
+        }
+        if let Some(after) = after {
+            *self = after;
+        }
+        Ok(recorded)
+    }
+
+    fn check(&self, recorded: &Recorded, bytes: &[u8], signature: &str) -> Result<(), NotAuthentic> {
+        let signer = &recorded.envelope.keyid;
+        let (key, role) = match introduced(recorded)? {
+            Some((event, key)) if self.root.is_none() => {
+                if event.role != Role::Authority || &event.kid != signer {
+                    return Err(NotAuthentic::NoRoot(format!("a key of {}", event.role.as_str())));
+                }
+                (key, event.role)
+            }
+            None if self.root.is_none() => return Err(NotAuthentic::NoRoot(recorded.envelope.kind.clone())),
+            _ => {
+                let entry = self.keys.get(signer).ok_or_else(|| NotAuthentic::UnknownKey(signer.clone()))?;
+                if entry.retired_at.is_some() {
+                    return Err(NotAuthentic::RetiredKey(signer.clone()));
+                }
+                (entry.key, entry.role)
+            }
+        };
+        if !verify_hex(&key, bytes, signature) {
+            return Err(NotAuthentic::BadSignature(signer.clone()));
+        }
+        if recorded.entity.kind.writer() != role {
+            return Err(NotAuthentic::WrongRole {
+                kid: signer.clone(),
+                role: role.as_str(),
+                kind: recorded.entity.kind.as_str(),
+            });
+        }
+        let source = ["custody/", role.as_str()].concat();
+        if recorded.envelope.source != source {
+            return Err(NotAuthentic::Inconsistent(format!(
+                "source is {:?}, not {source:?}",
+                recorded.envelope.source
+            )));
+        }
+        if recorded.event.as_ref().is_some_and(|e| e.kind() != recorded.entity.kind) {
+            return Err(NotAuthentic::Inconsistent("an event stands on another kind's subject".into()));
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, recorded: &Recorded) {
+        match &recorded.event {
+            Some(LedgerEvent::Key(KeyEvent::Introduced(event))) => {
+                if let Some(key) = parse_public(&event.public_key) {
+                    self.root.get_or_insert_with(|| event.kid.clone());
+                    // A key that is known stays as it is: introducing a retired one again does not bring it back.
+                    let new = Entry { role: event.role, key, retired_at: None };
+                    self.keys.entry(event.kid.clone()).or_insert(new);
+                }
+            }
+            Some(LedgerEvent::Key(KeyEvent::Retired(event))) => {
+                if let Some(entry) = self.keys.get_mut(&event.kid) {
+                    entry.retired_at = Some(recorded.seq);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The key that an event introduces, when it does.
+fn introduced(recorded: &Recorded) -> Result<Option<(&KeyIntroduced, VerifyingKey)>, NotAuthentic> {
+    let Some(LedgerEvent::Key(KeyEvent::Introduced(event))) = &recorded.event else { return Ok(None) };
+    let key = parse_public(&event.public_key)
+        .ok_or_else(|| NotAuthentic::Unreadable("the public key is not an Ed25519 key".into()))?;
+    if kid(event.role, &key) != event.kid {
+        return Err(NotAuthentic::Inconsistent("the key's id is not the digest of the key".into()));
+    }
+    Ok(Some((event, key)))
+}

@@ -1,0 +1,12 @@
+//! Pure: signing and verifying events, launches and checkpoints, the keyring, and the verification of a whole log.
+//!
+//! Holds no key of its own and reads no clock and no file. Verification is strict: an error is a refusal.
+
+pub mod key;
+pub mod keyring;
+pub mod launch;
+pub mod note;
+pub mod verify;
+
+pub use key::RoleKey;
+pub use keyring::Keyring;

@@ -1,0 +1,9 @@
+//! Trust, case by case: what a good log is, and that each way of changing one is found at the first bad sequence.
+#![cfg(test)]
+
+mod fixtures;
+mod keyrings;
+mod keys;
+mod launches;
+mod logs;
+mod notes;
