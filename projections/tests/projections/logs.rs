@@ -1,0 +1,197 @@
+//! The logs of the goldens, made the same way each time.
+
+use crate::fixtures::{Log, event};
+use custody_contracts::events::LedgerEvent;
+use custody_ledger::Stored;
+use serde_json::{Value, json};
+
+pub(crate) type Make = fn() -> Vec<Stored>;
+
+/// (name of the folder, what makes its log).
+pub(crate) const CASES: &[(&str, Make)] =
+    &[("two-turns", two_turns), ("ends", ends), ("launchers-and-keys", launchers_and_keys), ("anomalies", anomalies)];
+
+fn hex(byte: &str) -> String {
+    byte.repeat(32)
+}
+
+fn digest(byte: &str) -> String {
+    format!("sha256:{}", hex(byte))
+}
+
+pub(crate) fn launcher() -> LedgerEvent {
+    event("LauncherRegistered", &json!({}))
+}
+
+fn keys(log: &mut Log) {
+    for role in ["authority", "runtime", "gateway"] {
+        let kid = format!("k-{role}-1");
+        log.say(&kid, &[event("KeyIntroduced", &json!({ "kid": kid, "role": role }))]);
+    }
+}
+
+pub(crate) fn admitted(dispatch: &str, session: &str, start: &Value) -> LedgerEvent {
+    let unit = json!({
+        "identity": { "subject": "u_jane", "launcher": "integration:web-chat" },
+        "runner": "claude-code",
+        "workspaces": [{ "id": "notes", "mode": "rw" }, { "id": "plans", "mode": "ro" }],
+        "trigger": "message",
+        "start": start,
+    });
+    event("DispatchAdmitted", &json!({ "dispatch": dispatch, "session": session, "unit": unit }))
+}
+
+fn prompt(text: &str) -> Value {
+    json!({ "entrypoint": { "inline": text } })
+}
+
+pub(crate) fn claimed(dispatch: &str, resume: Option<&str>) -> LedgerEvent {
+    event("RunClaimed", &json!({ "dispatch": dispatch, "resume_digest": resume.map(digest) }))
+}
+
+pub(crate) fn started(dispatch: &str, container: &str) -> LedgerEvent {
+    event(
+        "RunStarted",
+        &json!({ "dispatch": dispatch, "container": hex(container), "phases_ms": { "create": 80, "start": 120 } }),
+    )
+}
+
+pub(crate) fn called(dispatch: &str, n: u32, outcome: &str) -> LedgerEvent {
+    event("ModelCalled", &json!({ "dispatch": dispatch, "n": n, "outcome": outcome }))
+}
+
+pub(crate) fn finished(dispatch: &str, reason: &str, more: &Value) -> LedgerEvent {
+    let output = json!({
+        "subject": format!("unit.{dispatch}.out"), "frames": 7, "bytes": 512, "digest": digest("0f"), "truncated": false,
+    });
+    let mut changes = json!({ "dispatch": dispatch, "reason": reason, "output": output });
+    changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    event("RunFinished", &changes)
+}
+
+fn left(session: &str, file: &str, bytes: u64) -> Value {
+    json!({
+        "container": hex("c1"), "exit_code": 0, "started_at": 1_782_297_721_000_u64,
+        "session": { "id": session, "digest": digest(file), "bytes": bytes },
+        "usage": { "wall_ms": 41_000, "input_tokens": 1_204, "output_tokens": 388, "model_calls": 1 },
+        "agent_session": "a-1",
+    })
+}
+
+fn checkpoint(size: u64) -> LedgerEvent {
+    event("CheckpointSigned", &json!({ "size": size }))
+}
+
+/// A session of two turns, each in a container of its own; the second resumes from the file that the first left.
+fn two_turns() -> Vec<Stored> {
+    let mut log = Log::default();
+    keys(&mut log);
+    log.say("web-chat", &[launcher()])
+        .say("d-1", &[admitted("d-1", "s-1", &prompt("Summarise\nmy open tasks.\u{7}"))])
+        .say("d-1", &[claimed("d-1", None)])
+        .say("d-1", &[started("d-1", "c1")])
+        .say("d-1-m1", &[called("d-1", 1, "succeeded")])
+        .say("log", &[checkpoint(8)])
+        .say("d-1", &[finished("d-1", "completed", &left("s-1", "f1", 900))])
+        .say("d-2", &[admitted("d-2", "s-1", &json!({ "session": { "ref": "s-1", "inline": "And then?" } }))])
+        .say("d-2", &[claimed("d-2", Some("f1"))])
+        .say("d-2", &[started("d-2", "c2")])
+        .say("d-2", &[finished("d-2", "completed", &left("s-1", "f2", 1_800))])
+        .say("log", &[checkpoint(15)]);
+    log.messages
+}
+
+/// Every way for a dispatch to stand or end.
+fn ends() -> Vec<Stored> {
+    let mut log = Log::default();
+    log.say("web-chat", &[launcher()]);
+    for (n, reason) in ["stopped", "idle_timeout", "failed", "oom", "start_failed", "max_lifetime", "revoked", "budget"]
+        .iter()
+        .enumerate()
+    {
+        let dispatch = format!("d-{n}");
+        log.say(&dispatch, &[admitted(&dispatch, &format!("s-{n}"), &prompt("Go."))]);
+        log.say(&dispatch, &[claimed(&dispatch, None)]);
+        if *reason == "stopped" {
+            log.say(&dispatch, &[event("DispatchStopRequested", &json!({ "dispatch": dispatch }))]);
+        }
+        if *reason != "start_failed" {
+            log.say(&dispatch, &[started(&dispatch, &format!("c{n}"))]);
+        }
+        let more = json!({ "exit_code": 137, "detail": format!("it was {reason}") });
+        log.say(&dispatch, &[finished(&dispatch, reason, &more)]);
+    }
+    log.say("d-refused", &[event("DispatchRefused", &json!({ "dispatch": "d-refused" }))])
+        .say("d-queued", &[admitted("d-queued", "s-q", &json!({ "entrypoint": { "path": "plans/week.md" } }))])
+        .say("d-starting", &[admitted("d-starting", "s-q", &prompt("x"))])
+        .say("d-starting", &[claimed("d-starting", None)])
+        .say("d-running", &[admitted("d-running", "s-q", &prompt("y"))])
+        .say("d-running", &[claimed("d-running", None)])
+        .say("d-running", &[started("d-running", "ab")])
+        .say("d-running-m1", &[called("d-running", 1, "failed")])
+        .say("d-stopping", &[admitted("d-stopping", "s-q", &prompt("z"))])
+        .say("d-stopping", &[event("DispatchStopRequested", &json!({ "dispatch": "d-stopping" }))]);
+    log.messages
+}
+
+/// Launchers that come, change, go and come back; a key that is replaced in one message.
+fn launchers_and_keys() -> Vec<Stored> {
+    let mut log = Log::default();
+    keys(&mut log);
+    let mail = |changes: Value| {
+        let mut all =
+            json!({ "launcher": "mail", "name": "Mail", "signature": "optional", "subjects": ["u_jane", "u_john"] });
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        event("LauncherRegistered", &all)
+    };
+    let other_key = "UCATS5YOVB6ROX2WUNKGNQ2MP3GMXDMKSG2O4N5CLX3A6W4PZGZZJPJO";
+    log.say("web-chat", &[launcher()])
+        .say("mail", &[mail(json!({}))])
+        .say("web-chat", &[event("LauncherRotated", &json!({ "public_key": other_key }))])
+        .say("mail", &[event("LauncherDisabled", &json!({ "launcher": "mail", "why": "lost its key" }))])
+        .say("d-1", &[event("DispatchRefused", &json!({ "dispatch": "d-1" }))])
+        .say("d-2", &[admitted("d-2", "s-2", &prompt("Hello."))])
+        .say("mail", &[mail(json!({ "subjects": ["u_jane"] }))])
+        .say(
+            "k-gateway-1",
+            &[
+                event("KeyRetired", &json!({ "kid": "k-gateway-1", "why": "rotated" })),
+                event("KeyIntroduced", &json!({ "kid": "k-gateway-2", "role": "gateway" })),
+            ],
+        );
+    log.messages
+}
+
+/// Everything that cannot follow, and what cannot be read: each is noted where it can be, and the folds go on.
+fn anomalies() -> Vec<Stored> {
+    let mut log = Log::default();
+    log.say("web-chat", &[launcher()])
+        .say("d-1", &[admitted("d-1", "s-1", &prompt("One."))])
+        .say("d-1", &[admitted("d-1", "s-1", &prompt("Twice."))])
+        .say("d-1", &[claimed("d-1", None)])
+        .say("d-1", &[claimed("d-1", None)])
+        .say("d-1", &[started("d-1", "c1")])
+        .say("d-1", &[finished("d-1", "completed", &json!({}))])
+        .say("d-1", &[finished("d-1", "failed", &json!({}))])
+        .say("d-1", &[started("d-1", "c9")])
+        .say("d-ghost", &[claimed("d-ghost", None)])
+        .say("d-unclaimed", &[admitted("d-unclaimed", "s-2", &prompt("Two."))])
+        .say("d-unclaimed", &[started("d-unclaimed", "c2")])
+        .say("d-unclaimed-m1", &[called("d-unclaimed", 1, "succeeded")])
+        .say("d-unclaimed", &[finished("d-unclaimed", "completed", &json!({}))])
+        .say("d-nothing", &[finished("d-nothing", "completed", &json!({}))])
+        .say("log", &[checkpoint(9)])
+        .say("log", &[checkpoint(9)])
+        .say_on("ledger.effect.d-1-m1", &[launcher()]);
+    let stranger = json!({ "stream_seq": 4, "launcher": "stranger", "event_id": null, "digest": digest("aa") });
+    log.say("d-stranger", &[event("DispatchAdmitted", &json!({ "dispatch": "d-stranger", "launch": stranger }))]);
+    let later = String::from_utf8(log.messages[1].bytes.clone()).unwrap();
+    log.put(
+        "ledger.dispatch.d-1",
+        later.replace("custody.dispatch.admitted.v1", "custody.dispatch.paused.v1").into_bytes(),
+    )
+    .put("ledger.dispatch.d-1", b"not an event".to_vec())
+    .put("ledger.session.s-1", later.into_bytes())
+    .say("d-3", &[admitted("d-3", "s-3", &prompt("It goes on."))]);
+    log.messages
+}
