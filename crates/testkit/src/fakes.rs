@@ -1,0 +1,259 @@
+//! Fakes behind the ports: a clock that is set, blobs and output in memory, and containers that are data. Never in place
+//! of the thing that a claim is about: the claims about boxes are made by live tests.
+
+use custody_contracts::canonical::digest;
+use custody_contracts::ids::UnixMillis;
+use custody_ports::blobs::{BlobError, Blobs};
+use custody_ports::clock::Clock;
+use custody_ports::containers::{BoxError, BoxSpec, BoxState, BoxStatus, Containers, EngineFacts};
+use custody_ports::output::{Output, OutputError, StoredChunk};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A clock that moves only when it is told to.
+#[derive(Debug, Default)]
+pub struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    /// A clock that stands at this time.
+    pub fn at(ms: u64) -> Self {
+        ManualClock(AtomicU64::new(ms))
+    }
+
+    /// Moves it on.
+    pub fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Blobs in memory.
+#[derive(Debug, Default)]
+pub struct MemoryBlobs(Mutex<BTreeMap<String, Vec<u8>>>);
+
+impl Blobs for MemoryBlobs {
+    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<String, BlobError>> {
+        let name = digest(&bytes);
+        lock(&self.0).insert(name.clone(), bytes);
+        Box::pin(async move { Ok(name) })
+    }
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<u8>, BlobError>> {
+        let found = lock(&self.0).get(name).cloned();
+        Box::pin(async move { found.ok_or_else(|| BlobError::Missing(name.to_owned())) })
+    }
+}
+
+/// Output topics in memory, with failures to order.
+#[derive(Debug, Default)]
+pub struct MemoryOutput {
+    chunks: Mutex<Vec<(String, String, StoredChunk)>>,
+    /// The next so many appends are not answered; whether they were stored is the flag's.
+    failing: Mutex<Vec<Stored>>,
+}
+
+/// What an append that is not answered did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// It was stored before the answer was lost.
+    Yes,
+    /// It never arrived.
+    No,
+}
+
+impl MemoryOutput {
+    /// The next appends are not answered, in this order.
+    pub fn fail_next(&self, failures: &[Stored]) {
+        lock(&self.failing).extend_from_slice(failures);
+    }
+
+    fn put(&self, dispatch: &str, last_seq: u64, id: &str, bytes: Vec<u8>) -> Result<u64, OutputError> {
+        let mut chunks = lock(&self.chunks);
+        if let Some((_, _, same)) = chunks.iter().find(|(d, i, _)| d == dispatch && i == id) {
+            return Ok(same.seq);
+        }
+        let last = chunks.iter().rev().find(|(d, _, _)| d == dispatch).map_or(0, |(_, _, c)| c.seq);
+        if last != last_seq {
+            return Err(OutputError::Conflict(dispatch.to_owned()));
+        }
+        let seq = chunks.len() as u64 + 1;
+        chunks.push((dispatch.to_owned(), id.to_owned(), StoredChunk { seq, bytes }));
+        Ok(seq)
+    }
+
+    fn of(&self, dispatch: &str) -> Vec<StoredChunk> {
+        lock(&self.chunks).iter().filter(|(d, _, _)| d == dispatch).map(|(_, _, c)| c.clone()).collect()
+    }
+}
+
+impl Output for MemoryOutput {
+    fn append<'a>(
+        &'a self,
+        dispatch: &'a str,
+        last_seq: u64,
+        message_id: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<u64, OutputError>> {
+        let mut failing = lock(&self.failing);
+        let failure = (!failing.is_empty()).then(|| failing.remove(0));
+        drop(failing);
+        let result = match failure {
+            Some(Stored::No) => Err(OutputError::Unavailable("ordered".into())),
+            Some(Stored::Yes) => match self.put(dispatch, last_seq, message_id, bytes) {
+                Ok(_) => Err(OutputError::Unavailable("stored, not answered".into())),
+                Err(error) => Err(error),
+            },
+            None => self.put(dispatch, last_seq, message_id, bytes),
+        };
+        Box::pin(async move { result })
+    }
+    fn last<'a>(&'a self, dispatch: &'a str) -> BoxFuture<'a, Result<Option<StoredChunk>, OutputError>> {
+        let last = self.of(dispatch).pop();
+        Box::pin(async move { Ok(last) })
+    }
+    fn all<'a>(&'a self, dispatch: &'a str) -> BoxFuture<'a, Result<Vec<StoredChunk>, OutputError>> {
+        let all = self.of(dispatch);
+        Box::pin(async move { Ok(all) })
+    }
+    fn follow<'a>(
+        &'a self,
+        dispatch: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<StoredChunk, OutputError>>, OutputError>> {
+        let all: Vec<_> = self.of(dispatch).into_iter().map(Ok).collect();
+        Box::pin(async move { Ok(futures::stream::iter(all).chain(futures::stream::pending()).boxed()) })
+    }
+}
+
+/// Containers that are data. A box runs until the test ends it, unless it was made to end at its start.
+#[derive(Debug, Default)]
+pub struct FakeContainers {
+    boxes: Mutex<BTreeMap<String, BoxStatus>>,
+    created: Mutex<Vec<String>>,
+    images: Mutex<Vec<String>>,
+    ends_at_once: Mutex<Option<i64>>,
+}
+
+impl FakeContainers {
+    /// An engine that has these images.
+    pub fn with_images(images: &[&str]) -> Self {
+        let fake = FakeContainers::default();
+        *lock(&fake.images) = images.iter().map(|i| (*i).to_owned()).collect();
+        fake
+    }
+
+    /// Every box ends with this code as soon as it starts.
+    pub fn ending_at_once(self, code: i64) -> Self {
+        *lock(&self.ends_at_once) = Some(code);
+        self
+    }
+
+    /// Names of all boxes that were ever created, in order.
+    pub fn created(&self) -> Vec<String> {
+        lock(&self.created).clone()
+    }
+
+    /// Names of the boxes that exist.
+    pub fn existing(&self) -> Vec<String> {
+        lock(&self.boxes).keys().cloned().collect()
+    }
+
+    /// Puts a box there that nobody of ours created.
+    pub fn plant(&self, status: BoxStatus) {
+        lock(&self.boxes).insert(status.name.clone(), status);
+    }
+}
+
+impl Containers for FakeContainers {
+    fn has_image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<bool, BoxError>> {
+        let has = lock(&self.images).iter().any(|i| i == image);
+        Box::pin(async move { Ok(has) })
+    }
+    fn resolve_image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, BoxError>> {
+        let found = lock(&self.images).iter().find(|i| *i == name).cloned();
+        Box::pin(async move { Ok(found) })
+    }
+    fn create<'a>(&'a self, spec: &'a BoxSpec) -> BoxFuture<'a, Result<String, BoxError>> {
+        let mut boxes = lock(&self.boxes);
+        let result = if boxes.contains_key(&spec.name) {
+            Err(BoxError::NameTaken(spec.name.clone()))
+        } else {
+            let id = digest(spec.name.as_bytes()).trim_start_matches("sha256:").to_owned();
+            lock(&self.created).push(spec.name.clone());
+            boxes.insert(
+                spec.name.clone(),
+                BoxStatus {
+                    id: id.clone(),
+                    name: spec.name.clone(),
+                    labels: spec.labels.clone(),
+                    state: BoxState::Created,
+                    created_at: UnixMillis(0),
+                    started_at: None,
+                    finished_at: None,
+                },
+            );
+            Ok(id)
+        };
+        Box::pin(async move { result })
+    }
+    fn start<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>> {
+        let code = *lock(&self.ends_at_once);
+        let result = match lock(&self.boxes).get_mut(name) {
+            None => Err(BoxError::NoSuchBox(name.to_owned())),
+            Some(status) => {
+                status.started_at = Some(UnixMillis(1_000));
+                status.state = BoxState::Running;
+                if let Some(code) = code {
+                    status.state = BoxState::Exited { code, oom: false, error: None };
+                    status.finished_at = Some(UnixMillis(2_000));
+                }
+                Ok(())
+            }
+        };
+        Box::pin(async move { result })
+    }
+    fn inspect<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<BoxStatus>, BoxError>> {
+        let found = lock(&self.boxes).get(name).cloned();
+        Box::pin(async move { Ok(found) })
+    }
+    fn list<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> BoxFuture<'a, Result<Vec<BoxStatus>, BoxError>> {
+        let wanted = |s: &&BoxStatus| labels.iter().all(|(k, v)| s.labels.get(k) == Some(v));
+        let found = lock(&self.boxes).values().filter(wanted).cloned().collect();
+        Box::pin(async move { Ok(found) })
+    }
+    fn wait_hint<'a>(&'a self, _: &'a str, _: u64) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+    fn stop<'a>(&'a self, name: &'a str, _: u64) -> BoxFuture<'a, Result<(), BoxError>> {
+        if let Some(status) = lock(&self.boxes).get_mut(name) {
+            status.state = BoxState::Exited { code: 113, oom: false, error: None };
+            status.finished_at = Some(UnixMillis(3_000));
+        }
+        Box::pin(async { Ok(()) })
+    }
+    fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>> {
+        lock(&self.boxes).remove(name);
+        Box::pin(async { Ok(()) })
+    }
+    fn facts(&self) -> BoxFuture<'_, Result<EngineFacts, BoxError>> {
+        let facts = EngineFacts {
+            version: "fake".into(),
+            api_version: "fake".into(),
+            cgroup_version: "2".into(),
+            live_restore: true,
+            security: Vec::new(),
+        };
+        Box::pin(async move { Ok(facts) })
+    }
+}
