@@ -1,0 +1,16 @@
+//! The container adapter over bollard: one hardened box per dispatch, asked for by one pure function and read back
+//! before it is used. Must never pull an image, attach to a box, run a second process in one, or decide who may run.
+
+mod check;
+mod engine;
+mod failure;
+mod host;
+pub mod seccomp;
+pub mod spec;
+mod status;
+mod verify;
+
+pub use check::BadSpec;
+pub use engine::{Deadlines, Docker};
+pub use spec::Profile;
+pub use verify::{Difference, verify};

@@ -1,0 +1,152 @@
+//! What a box really is, measured from inside by a program that asks the kernel (`inside/inside.c`). It fails
+//! without an engine.
+
+#[expect(unreachable_pub, dead_code, reason = "one module for several test binaries")]
+mod support;
+
+use custody_ports::containers::{BoxMount, BoxState};
+use std::os::unix::fs::PermissionsExt;
+use support::Live;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+/// The only calls of the report that work.
+const ALLOWED: [&str; 1] = ["call.personality.read"];
+
+#[tokio::test]
+async fn a_box_from_inside() {
+    let live = Live::start().await;
+    let gw = live.folder("gw");
+    let listener = UnixListener::bind(gw.join("gw.sock")).unwrap();
+    std::fs::set_permissions(gw.join("gw.sock"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let gateway = tokio::spawn(async move {
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut hello = String::new();
+        peer.read_to_string(&mut hello).await.unwrap();
+        let uid = peer.peer_cred().unwrap().uid();
+        peer.write_all(b"welcome\n").await.unwrap();
+        (hello, uid)
+    });
+
+    let mut spec = live.spec("report", "report");
+    spec.mounts.push(BoxMount { source: gw.clone(), target: "/run/gw".to_owned(), read_only: true });
+    let ended = live.run_to_end(&spec).await;
+    assert_eq!(ended.state, BoxState::Exited { code: 0, oom: false, error: None });
+    assert_eq!(gateway.await.unwrap(), ("hello\n".to_owned(), 65532));
+
+    let report = live.report("report");
+    let all = |key: &str| -> Vec<&str> {
+        report.iter().filter(|(k, _)| k == key || k.starts_with(&format!("{key}."))).map(|(_, v)| v.as_str()).collect()
+    };
+    let one = |key: &str| -> &str {
+        let found = all(key);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        found[0]
+    };
+
+    // Who it is.
+    assert_eq!(one("ids"), "65532 65532");
+    assert!(all("group").iter().all(|group| *group == "65532"), "{:?}", all("group"));
+    assert_eq!(one("pid"), "1");
+    let status = all("status");
+    assert_eq!(status.iter().filter(|line| line.starts_with("Cap") && line.ends_with("\t0000000000000000")).count(), 5);
+    assert!(status.contains(&"NoNewPrivs:\t1") && status.contains(&"Seccomp:\t2"), "{status:?}");
+    assert_eq!(one("oom"), "500");
+    let mut env = all("env");
+    env.sort_unstable();
+    assert_eq!(env, ["BOX_MODE=report", "HOME=/", "HOSTNAME=box", "PATH=/bin"]);
+
+    // What it may use.
+    assert_eq!(one("limit.nofile"), "1024 1024");
+    assert_eq!(one("limit.core"), "0 0");
+    assert_eq!(one("limit.fsize"), "1073741824 1073741824");
+    assert_eq!(one("limit.nproc"), "4096 4096");
+    assert_eq!(one("tmp.fill"), "ENOSPC 16777216");
+    assert_eq!(one("home.fill"), "ENOSPC 16777216");
+    assert_eq!(one("tmp.exec"), "EACCES");
+    assert_eq!(one("home.exec"), "EACCES");
+
+    // What it can see and change.
+    assert_eq!(one("root.create"), "EROFS");
+    assert_eq!(one("out.create"), "ok");
+    assert_eq!(one("core_pattern.open"), "EACCES");
+    assert_eq!(one("docker.sock"), "ENOENT");
+    for key in ["sysrq.open", "cgroup.write"] {
+        assert!(["EACCES", "EROFS", "ENOENT"].contains(&one(key)), "{key}: {}", one(key));
+    }
+    for line in all("hierarchy") {
+        assert!(line.ends_with(":/"), "its own root of every control group, and not {line}");
+    }
+    let interfaces: Vec<&str> =
+        all("interface").iter().filter_map(|line| line.trim().split_once(':')).map(|i| i.0).collect();
+    assert_eq!(interfaces, ["lo"]);
+    let mut nodes = all("node");
+    nodes.sort_unstable();
+    let harmless = [
+        "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "stderr", "stdin", "stdout", "tty", "urandom",
+        "zero",
+    ];
+    assert!(nodes.contains(&"null") && nodes.iter().all(|node| harmless.contains(node)), "{nodes:?}");
+
+    // Where it is mounted: ours, the engine's, and nothing that travels back to the host.
+    let mounts = all("mount");
+    let fields = |line: &&str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let place =
+        |target: &str| mounts.iter().map(fields).find(|f| f[4] == target).unwrap_or_else(|| panic!("no {target}"));
+    for line in &mounts {
+        assert!(!line.contains(" shared:"), "{line}");
+        assert!(
+            fields(line)[4] == "/" || !line.contains(" master:"),
+            "what the host mounts later does not come in: {line}"
+        );
+    }
+    assert!(place("/")[5].starts_with("ro"));
+    assert!(place("/run/gw")[5].starts_with("ro"));
+    assert!(place("/out")[5].starts_with("rw"));
+    for scratch in ["/tmp", "/home/agent"] {
+        for option in ["nosuid", "nodev", "noexec"] {
+            assert!(place(scratch)[5].split(',').any(|o| o == option), "{scratch} {option}");
+        }
+    }
+    for masked in ["/sys/firmware", "/proc/sys"] {
+        assert!(place(masked)[5].starts_with("ro"), "{masked}");
+    }
+    let own = |target: &str| ["/proc", "/sys", "/dev"].iter().any(|top| std::path::Path::new(target).starts_with(top));
+    let others: Vec<String> = mounts.iter().map(|line| fields(line)[4].clone()).filter(|t| !own(t)).collect();
+    let mut expected = vec!["/", "/run/gw", "/out", "/tmp", "/home/agent"];
+    // The engine's own, read-only because the root is: which of them there are depends on its version.
+    for file in ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"] {
+        if others.iter().any(|target| target == file) {
+            assert!(place(file)[5].starts_with("ro"), "{file}");
+            expected.push(file);
+        }
+    }
+    assert!(others.iter().all(|target| expected.contains(&target.as_str())), "{others:?}");
+
+    // The one way out.
+    assert_eq!((one("gateway.connect"), one("gateway.write"), one("gateway.answer")), ("ok", "ok", "welcome"));
+    for key in ["gateway.create", "gateway.unlink", "gateway.rename", "gateway.chmod"] {
+        assert_eq!(one(key), "EROFS", "{key}");
+    }
+    assert!(gw.join("gw.sock").exists() && !gw.join("other").exists());
+
+    // What it may ask the kernel for.
+    for (key, value) in report.iter().filter(|(key, _)| key.starts_with("socket")) {
+        let wanted = if key.ends_with(".unix") { "ok" } else { "EPERM" };
+        assert_eq!(value, wanted, "{key}");
+    }
+    assert_eq!(one("call.personality.read"), "ok");
+    let refused: Vec<_> = report
+        .iter()
+        .filter(|(key, _)| (key.starts_with("call.") || key.starts_with("clone.")) && !ALLOWED.contains(&key.as_str()))
+        .collect();
+    assert!(refused.len() > 45, "the table is short: {}", refused.len());
+    for (key, value) in refused {
+        let wanted = match key.as_str() {
+            "call.clone3" => "ENOSYS",
+            "call.int80" => "SIGSYS",
+            _ => "EPERM",
+        };
+        assert_eq!(value, wanted, "{key}");
+    }
+}

@@ -1,0 +1,256 @@
+/* What a box can do, seen from inside: PID 1 of the image that the live tests load. In C, because nearly all of it is
+ * single system calls and the workspace forbids unsafe Rust. It must never do harm if a call is let through: every
+ * call that would change something has arguments that the kernel itself refuses.
+ *
+ * BOX_MODE says what to do. `report` writes lines `key value` to /out/report. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static FILE *out;
+
+static void say(const char *key, const char *value) { fprintf(out, "%s %s\n", key, value); }
+/* `result` is what a system call returned: 0 or more is "ok", else the name of the error. */
+static void call(const char *key, long result) { say(key, result >= 0 ? "ok" : strerrorname_np(errno)); }
+
+static void copy_lines(const char *path, const char *prefix, const char *key) {
+  char line[1024], name[1100];
+  FILE *file = fopen(path, "r");
+  if (!file) { say(key, strerrorname_np(errno)); return; }
+  for (int i = 0; fgets(line, sizeof line, file); i++) {
+    line[strcspn(line, "\n")] = 0;
+    if (strncmp(line, prefix, strlen(prefix))) continue;
+    snprintf(name, sizeof name, "%s.%d", key, i);
+    say(name, line);
+  }
+  fclose(file);
+}
+
+static void limit(const char *key, int resource) {
+  struct rlimit most;
+  char text[64];
+  getrlimit(resource, &most);
+  snprintf(text, sizeof text, "%lld %lld", (long long)most.rlim_cur, (long long)most.rlim_max);
+  say(key, text);
+}
+
+static void make(const char *key, const char *path) { call(key, open(path, O_CREAT | O_EXCL | O_WRONLY, 0600)); }
+
+/* Writes until the mount is full and takes the file away again. */
+static void fill(const char *key, const char *path) {
+  static char block[65536];
+  char text[64];
+  long long sum = 0;
+  int file = open(path, O_CREAT | O_WRONLY, 0600);
+  ssize_t n = 0;
+  while (sum < (64LL << 20) && (n = write(file, block, sizeof block)) > 0) sum += n;
+  snprintf(text, sizeof text, "%s %lld", n < 0 ? strerrorname_np(errno) : "ok", sum);
+  say(key, text);
+  close(file);
+  unlink(path);
+}
+
+static void script(const char *key, const char *path) {
+  int file = open(path, O_CREAT | O_WRONLY, 0700);
+  if (write(file, "#!/inside\n", 10) != 10) say(key, "unwritable");
+  close(file);
+  pid_t child = fork();
+  int status = 0;
+  if (child == 0) { execl(path, path, (char *)0); _exit(errno); }
+  waitpid(child, &status, 0);
+  say(key, WIFEXITED(status) ? strerrorname_np(WEXITSTATUS(status)) : "signal");
+  unlink(path);
+}
+
+static void gateway(void) {
+  struct sockaddr_un at = { .sun_family = AF_UNIX, .sun_path = "/run/gw/gw.sock" };
+  char answer[16] = "nothing";
+  int s = socket(AF_UNIX, SOCK_STREAM, 0);
+  call("gateway.connect", connect(s, (struct sockaddr *)&at, sizeof at));
+  call("gateway.write", write(s, "hello\n", 6));
+  shutdown(s, SHUT_WR);
+  ssize_t n = read(s, answer, sizeof answer - 1);
+  if (n > 0) answer[strcspn(answer, "\n")] = 0;
+  say("gateway.answer", answer);
+  close(s);
+  make("gateway.create", "/run/gw/other");
+  call("gateway.unlink", unlink("/run/gw/gw.sock"));
+  call("gateway.rename", rename("/run/gw/gw.sock", "/run/gw/x"));
+  call("gateway.chmod", chmod("/run/gw/gw.sock", 0));
+}
+
+static void families(void) {
+  struct { const char *key; int family, type; } all[] = {
+    { "socket.unix", AF_UNIX, SOCK_STREAM }, { "socket.inet", AF_INET, SOCK_STREAM }, { "socket.inet.udp", AF_INET, SOCK_DGRAM },
+    { "socket.inet6", AF_INET6, SOCK_STREAM }, { "socket.netlink", AF_NETLINK, SOCK_RAW }, { "socket.packet", AF_PACKET, SOCK_RAW },
+    { "socket.vsock", AF_VSOCK, SOCK_STREAM }, { "socket.alg", AF_ALG, SOCK_SEQPACKET }, { "socket.bluetooth", AF_BLUETOOTH, SOCK_RAW },
+    { "socket.xdp", AF_XDP, SOCK_RAW }, { "socket.unspec", AF_UNSPEC, SOCK_STREAM },
+  };
+  int pair[2];
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) call(all[i].key, socket(all[i].family, all[i].type, 0));
+  call("socketpair.unix", socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+  call("socketpair.inet", socketpair(AF_INET, SOCK_STREAM, 0, pair));
+}
+
+static void calls(void) {
+  char name[] = "/x";
+#define REFUSED(nr, ...) call("call." #nr, syscall(SYS_##nr, ##__VA_ARGS__))
+  REFUSED(unshare, CLONE_NEWUSER);
+  REFUSED(setns, -1, 0);
+  REFUSED(mount, name, name, name, 0UL, 0UL);
+  REFUSED(umount2, name, 0);
+  REFUSED(pivot_root, name, name);
+  REFUSED(chroot, "/");
+  REFUSED(open_by_handle_at, -1, 0, 0);
+  REFUSED(name_to_handle_at, -1, name, 0, 0, 0);
+  REFUSED(init_module, 0, 0, name);
+  REFUSED(finit_module, -1, name, 0);
+  REFUSED(delete_module, name, 0);
+  REFUSED(kexec_load, 0UL, 0UL, 0UL, ~0UL);
+  REFUSED(bpf, -1, 0, 0);
+  REFUSED(perf_event_open, 0, 0, 0, 0, 0);
+  REFUSED(keyctl, -1, 0, 0, 0, 0);
+  REFUSED(add_key, 0, 0, 0, 0, 0);
+  REFUSED(request_key, 0, 0, 0, 0);
+  REFUSED(userfaultfd, ~0);
+  REFUSED(io_uring_setup, 1, 0);
+  REFUSED(io_uring_enter, -1, 0, 0, 0, 0, 0);
+  REFUSED(io_uring_register, -1, 0, 0, 0);
+  REFUSED(ptrace, 0, 0, 0, 0);
+  REFUSED(process_vm_readv, getpid(), 0, 0, 0, 0, 0);
+  REFUSED(process_vm_writev, getpid(), 0, 0, 0, 0, 0);
+  REFUSED(kcmp, getpid(), getpid(), 0, 0, 0);
+  REFUSED(mknodat, AT_FDCWD, "/out/node", S_IFCHR | 0600, 0x103);
+  REFUSED(settimeofday, 0, name);
+  REFUSED(clock_settime, -1, 0);
+  REFUSED(adjtimex, 0);
+  REFUSED(sethostname, 0, -1);
+  REFUSED(quotactl, 0, 0, 0, 0);
+  REFUSED(acct, name);
+  REFUSED(swapon, name, 0);
+  REFUSED(reboot, 0, 0, 0, 0);
+  REFUSED(syslog, -1, 0, 0);
+  REFUSED(personality, 0x0040000UL);
+  REFUSED(memfd_create, "x", 0);
+  REFUSED(setxattr, "/out/report", "user.x", "1", 1, 0);
+  REFUSED(shmget, 0, 4096, 01600);
+  REFUSED(mq_open, "x", O_CREAT, 0600, 0);
+  REFUSED(fsopen, "tmpfs", 0);
+  REFUSED(pidfd_getfd, -1, 0, 0);
+  REFUSED(clone3, 0, 0);
+#undef REFUSED
+  call("call.personality.read", syscall(SYS_personality, 0xffffffffUL));
+  long flags[] = { CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP };
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+    char key[64];
+    long child = syscall(SYS_clone, flags[i] | SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) _exit(0);
+    snprintf(key, sizeof key, "clone.%08lx", flags[i]);
+    call(key, child);
+  }
+#ifdef __x86_64__
+  /* getpid of the 32-bit table: no second door to socketcall and friends. */
+  int status = 0;
+  pid_t child = fork();
+  if (child == 0) {
+    long answer;
+    __asm__ volatile("int $0x80" : "=a"(answer) : "a"(20L) : "memory");
+    _exit(answer > 0 ? 1 : 2);
+  }
+  waitpid(child, &status, 0);
+  say("call.int80", WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? "SIGSYS" : WEXITSTATUS(status) == 1 ? "ok" : "refused");
+#endif
+}
+
+extern char **environ;
+
+static void report(void) {
+  char text[256];
+  snprintf(text, sizeof text, "%d %d", getuid(), getgid());
+  say("ids", text);
+  gid_t groups[64];
+  int count = getgroups(64, groups);
+  for (int i = 0; i < count; i++) {
+    snprintf(text, sizeof text, "%d", groups[i]);
+    say("group", text);
+  }
+  snprintf(text, sizeof text, "%d", getpid());
+  say("pid", text);
+  for (char **pair = environ; *pair; pair++) say("env", *pair);
+  copy_lines("/proc/self/status", "Cap", "status");
+  copy_lines("/proc/self/status", "NoNewPrivs:", "status");
+  copy_lines("/proc/self/status", "Seccomp:", "status");
+  copy_lines("/proc/self/mountinfo", "", "mount");
+  copy_lines("/proc/self/cgroup", "", "hierarchy");
+  DIR *dev = opendir("/dev");
+  for (struct dirent *entry; dev && (entry = readdir(dev));) if (entry->d_name[0] != '.') say("node", entry->d_name);
+  copy_lines("/proc/net/dev", " ", "interface");
+  copy_lines("/proc/self/oom_score_adj", "", "oom");
+  limit("limit.nofile", RLIMIT_NOFILE);
+  limit("limit.core", RLIMIT_CORE);
+  limit("limit.fsize", RLIMIT_FSIZE);
+  limit("limit.nproc", RLIMIT_NPROC);
+  make("root.create", "/created");
+  make("out.create", "/out/created");
+  call("core_pattern.open", open("/proc/sys/kernel/core_pattern", O_WRONLY));
+  call("sysrq.open", open("/proc/sysrq-trigger", O_WRONLY));
+  call("cgroup.write", open("/sys/fs/cgroup/pids/cgroup.procs", O_WRONLY));
+  call("docker.sock", access("/var/run/docker.sock", F_OK));
+  fill("tmp.fill", "/tmp/filled");
+  fill("home.fill", "/home/agent/filled");
+  script("tmp.exec", "/tmp/script");
+  script("home.exec", "/home/agent/script");
+  gateway();
+  families();
+  calls();
+}
+
+static void eat(void) {
+  for (;;) {
+    char *block = malloc(1 << 20);
+    if (block) memset(block, 1, 1 << 20);
+  }
+}
+
+int main(void) {
+  const char *mode = getenv("BOX_MODE");
+  if (!mode) return 99;
+  if (!strcmp(mode, "seven")) return 7;
+  if (!strcmp(mode, "sleep")) { signal(SIGTERM, SIG_IGN); for (;;) pause(); }
+  if (!strcmp(mode, "eat")) eat();
+  if (!strcmp(mode, "child-eats")) { if (fork() == 0) eat(); wait(0); return 0; }
+  if (!strcmp(mode, "flood")) {
+    for (int i = 0; i < 200000; i++) puts("a line of output that nobody asked for and nobody will ever read");
+    return 0;
+  }
+  out = fopen("/out/report", "w");
+  if (!out) return 98;
+  if (!strcmp(mode, "fork")) {
+    char text[64];
+    int made = 0;
+    for (pid_t child; made < 1000 && (child = fork()) >= 0; made++) if (child == 0) for (;;) pause();
+    snprintf(text, sizeof text, "%d %s", made, made < 1000 ? strerrorname_np(errno) : "ok");
+    say("fork", text);
+    fclose(out);
+    /* With it alive the next box shows whether the limit of one is felt by the other. */
+    if (getenv("BOX_STAY")) for (;;) pause();
+    return 0;
+  }
+  if (!strcmp(mode, "report")) { report(); return fclose(out); }
+  return 97;
+}
