@@ -1,0 +1,184 @@
+//! Commands of operators over request and reply: `command.launcher.register|rotate|disable`, `command.dispatch.stop`,
+//! `command.key.introduce|retire`. Every answer is JSON: `{"ok": …}` or an error.v1.
+
+use super::launchers::Launchers;
+use super::meta;
+use custody_contracts::canonical::derived_id;
+use custody_contracts::events::LedgerEvent;
+use custody_contracts::events::{
+    DispatchStopRequested, KeyIntroduced, KeyRetired, Kind, LauncherDisabled, LauncherRegistered, LauncherRotated,
+};
+use custody_contracts::ids::DispatchId;
+use custody_contracts::messages::ErrorDoc;
+use custody_domain::dispatch::{Dispatch, DispatchCommand};
+use custody_domain::key::{Key, KeyCommand};
+use custody_domain::launcher::{Launcher, LauncherCommand};
+use custody_ledger::{Command, Decider, Entity, HandleError, Log, Outcome, Sign, handle};
+use custody_ports::clock::Clock;
+use custody_ports::requests::{Request, Requests};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Everything that commands need.
+#[derive(Clone)]
+pub struct Commands {
+    /// The ledger.
+    pub log: Arc<dyn Log>,
+    /// Authority's key.
+    pub signer: Arc<dyn Sign>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Launchers.
+    pub launchers: Launchers,
+}
+
+/// `command.dispatch.stop`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stop {
+    dispatch: DispatchId,
+    by: String,
+    grace_ms: u64,
+}
+
+/// Runs until cancelled.
+pub async fn run(commands: Commands, requests: Arc<dyn Requests>, cancel: CancellationToken) {
+    loop {
+        let request = tokio::select! {
+            () = cancel.cancelled() => return,
+            request = requests.next() => request,
+        };
+        match request {
+            Ok(request) => {
+                let (commands, requests) = (commands.clone(), requests.clone());
+                tokio::spawn(async move {
+                    let answer = match commands.carry_out(&request).await {
+                        Ok(value) => json!({ "ok": value }),
+                        Err(error) => serde_json::to_value(error).unwrap_or_default(),
+                    };
+                    let bytes = answer.to_string().into_bytes();
+                    if let Err(error) = requests.answer(&request.reply_to, bytes).await {
+                        tracing::warn!(%error, subject = request.subject, "answer not sent");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "command queue lost; listening again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, ErrorDoc> {
+    serde_json::from_slice(&request.bytes)
+        .map_err(|e| ErrorDoc::new("COMMAND_INVALID", format!("{}: {e}", request.subject), None))
+}
+
+impl Commands {
+    /// Carries out one command. Safe to send again.
+    ///
+    /// # Errors
+    /// An error.v1 with a stable code.
+    pub async fn carry_out(&self, request: &Request) -> Result<Value, ErrorDoc> {
+        match request.subject.strip_prefix("command.").unwrap_or_default() {
+            "launcher.register" => {
+                let body: LauncherRegistered = read(request)?;
+                self.launcher(body.launcher.to_string(), LauncherCommand::Register(body)).await
+            }
+            "launcher.rotate" => {
+                let body: LauncherRotated = read(request)?;
+                self.launcher(body.launcher.to_string(), LauncherCommand::Rotate(body)).await
+            }
+            "launcher.disable" => {
+                let body: LauncherDisabled = read(request)?;
+                self.launcher(body.launcher.to_string(), LauncherCommand::Disable(body)).await
+            }
+            "dispatch.stop" => {
+                let body: Stop = read(request)?;
+                let event =
+                    DispatchStopRequested { dispatch: body.dispatch, by: body.by, grace_ms: body.grace_ms.min(60_000) };
+                let id = event.dispatch.to_string();
+                self.send::<Dispatch>(Kind::Dispatch, &id, DispatchCommand::RequestStop(event), "DISPATCH_NOT_ADMITTED")
+                    .await
+            }
+            "key.introduce" => {
+                let body: KeyIntroduced = read(request)?;
+                let id = body.kid.clone();
+                self.send::<Key>(Kind::Key, &id, KeyCommand::Introduce(body), "KEY_REFUSED").await
+            }
+            "key.retire" => {
+                let body: KeyRetired = read(request)?;
+                let id = body.kid.clone();
+                self.send::<Key>(Kind::Key, &id, KeyCommand::Retire(body), "KEY_REFUSED").await
+            }
+            other => Err(ErrorDoc::new("COMMAND_UNKNOWN", format!("there is no command {other:?}"), None)),
+        }
+    }
+
+    async fn launcher(&self, id: String, command: LauncherCommand) -> Result<Value, ErrorDoc> {
+        let wanted = match &command {
+            LauncherCommand::Register(e) => Some(&e.public_key),
+            LauncherCommand::Rotate(e) => Some(&e.public_key),
+            LauncherCommand::Disable(_) => None,
+        };
+        // The key is who one is at the account boundary: two launchers with one key could not be told apart there.
+        if let Some((other, _)) =
+            self.launchers.enabled().iter().find(|(other, key)| **other != id && Some(*key) == wanted)
+        {
+            let message = format!("launcher {other} has this key already");
+            return Err(ErrorDoc::new(
+                "LAUNCHER_REFUSED",
+                message,
+                Some("give every launcher a key of its own".into()),
+            ));
+        }
+        let answer = self.send::<Launcher>(Kind::Launcher, &id, command, "LAUNCHER_REFUSED").await?;
+        if let Some(entity) = Entity::new(Kind::Launcher, &id)
+            && let Ok(history) = self.log.load(&entity).await
+        {
+            self.launchers.replace(&id, &history);
+        }
+        Ok(answer)
+    }
+
+    /// Introduces a key; used at start for the keys of this installation.
+    ///
+    /// # Errors
+    /// As [`Commands::carry_out`].
+    pub async fn introduce(&self, key: KeyIntroduced) -> Result<Value, ErrorDoc> {
+        let id = key.kid.clone();
+        self.send::<Key>(Kind::Key, &id, KeyCommand::Introduce(key), "KEY_REFUSED").await
+    }
+
+    async fn send<D>(&self, kind: Kind, id: &str, body: D::Command, refused: &str) -> Result<Value, ErrorDoc>
+    where
+        D: Decider,
+        D::Command: Clone + std::fmt::Debug,
+        D::Event: TryFrom<LedgerEvent> + Into<LedgerEvent>,
+        D::Refusal: Display,
+    {
+        let entity = Entity::new(kind, id)
+            .ok_or_else(|| ErrorDoc::new("COMMAND_INVALID", format!("{id:?} is not an id"), None))?;
+        // Two operators who ask for the same thing ask once; asking again after it changed is a new command.
+        let last = self.log.load(&entity).await.map_err(|e| unavailable(&e))?.last().map_or(0, |s| s.seq.0);
+        let told = format!("{body:?}");
+        let command_id = derived_id("cmd-", &[id.as_bytes(), told.as_bytes(), &last.to_be_bytes()]);
+        let command = Command { id: command_id, entity, meta: meta(self.clock.now(), id), body };
+        match handle::<D>(self.log.as_ref(), self.signer.as_ref(), command).await {
+            Ok(Outcome::Appended(seq) | Outcome::AlreadyThere(seq)) => Ok(json!({ "seq": seq.0, "changed": true })),
+            Ok(Outcome::Nothing) => Ok(json!({ "seq": last, "changed": false })),
+            Ok(Outcome::Refused(refusal)) => Err(ErrorDoc::new(refused, refusal.to_string(), None)),
+            Err(HandleError::Append(e)) => Err(unavailable(&e)),
+            Err(other) => Err(unavailable(&other)),
+        }
+    }
+}
+
+fn unavailable(error: &dyn Display) -> ErrorDoc {
+    ErrorDoc::new("LEDGER_UNAVAILABLE", error.to_string(), Some("custody doctor".into()))
+}

@@ -1,0 +1,137 @@
+//! From the worker's frames to the output topic: in order, without gaps or doubles, flushed every 100 ms or 32 KiB. A
+//! frame is acknowledged to the worker only when it is stored.
+
+use custody_contracts::box_protocol::{Frame, FrameBody};
+use custody_contracts::canonical::derived_id;
+use custody_contracts::messages::Chunk;
+use custody_ports::output::{Output, OutputError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest that a frame waits for others.
+pub(super) const FLUSH_EVERY: Duration = Duration::from_millis(100);
+/// Bytes after which a chunk is published at once.
+const FLUSH_BYTES: usize = 32 * 1024;
+/// Tries to publish one chunk before the connection is given up; the worker then connects again and resends.
+const TRIES_MAX: u32 = 20;
+
+/// Why a worker's stream cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RelayError {
+    /// A frame is missing.
+    #[error("frame {found} came after {last}")]
+    Gap {
+        /// The last one taken.
+        last: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The output stream.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A frame that cannot be written.
+    #[error("frame cannot be encoded: {0}")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// The relay of one dispatch.
+pub(super) struct Relay {
+    output: Arc<dyn Output>,
+    dispatch: String,
+    attempt: u32,
+    /// Last frame stored.
+    stored: u64,
+    /// Its chunk's place.
+    last_seq: u64,
+    waiting: Vec<Frame>,
+    waiting_bytes: usize,
+    /// Whether the last frame of the box is stored.
+    ended: bool,
+}
+
+impl Relay {
+    /// A relay that goes on where the topic stands.
+    pub(super) async fn open(output: Arc<dyn Output>, dispatch: &str, attempt: u32) -> Result<Relay, RelayError> {
+        let last = output.last(dispatch).await?;
+        let mut relay = Relay {
+            output,
+            dispatch: dispatch.to_owned(),
+            attempt,
+            stored: 0,
+            last_seq: 0,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            ended: false,
+        };
+        if let Some(chunk) = last {
+            relay.last_seq = chunk.seq;
+            let chunk: Chunk = serde_json::from_slice(&chunk.bytes)?;
+            relay.ended = chunk.frames.last().is_some_and(|f| matches!(f.body, FrameBody::Exit { .. }));
+            relay.stored = chunk.to;
+        }
+        Ok(relay)
+    }
+
+    /// Last frame stored.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Whether something waits to be published.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes one frame; true when the chunk should be published now.
+    pub(super) fn take(&mut self, frame: Frame) -> Result<bool, RelayError> {
+        let last = self.waiting.last().map_or(self.stored, |f| f.seq);
+        if frame.seq <= last || self.ended {
+            return Ok(false);
+        }
+        if frame.seq != last + 1 {
+            return Err(RelayError::Gap { last, found: frame.seq });
+        }
+        let exit = matches!(frame.body, FrameBody::Exit { .. });
+        self.waiting_bytes += serde_json::to_vec(&frame)?.len();
+        self.waiting.push(frame);
+        Ok(exit || self.waiting_bytes >= FLUSH_BYTES)
+    }
+
+    /// Whether the frames that wait hold the last one.
+    pub(super) fn holds_exit(&self) -> bool {
+        self.waiting.last().is_some_and(|f| matches!(f.body, FrameBody::Exit { .. }))
+    }
+
+    /// Publishes what waits. Safe to call again after a failure.
+    pub(super) async fn flush(&mut self) -> Result<(), RelayError> {
+        let (Some(first), Some(last)) = (self.waiting.first(), self.waiting.last()) else { return Ok(()) };
+        let chunk = Chunk {
+            dispatch: self.dispatch.clone(),
+            attempt: self.attempt,
+            from: first.seq,
+            to: last.seq,
+            frames: self.waiting.clone(),
+        };
+        let bytes = serde_json::to_vec(&chunk)?;
+        let id = derived_id("out-", &[self.dispatch.as_bytes(), &chunk.from.to_be_bytes(), &bytes]);
+        let mut pause = Duration::from_millis(20);
+        for tried in 1..=TRIES_MAX {
+            match self.output.append(&self.dispatch, self.last_seq, &id, bytes.clone()).await {
+                Ok(seq) => {
+                    self.last_seq = seq;
+                    self.stored = chunk.to;
+                    self.ended = self.holds_exit();
+                    self.waiting.clear();
+                    self.waiting_bytes = 0;
+                    return Ok(());
+                }
+                Err(error @ OutputError::Conflict(_)) => return Err(error.into()),
+                Err(error) if tried == TRIES_MAX => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, dispatch = self.dispatch, "output not stored; trying again"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,365 @@
+//! One dispatch's socket: HTTP/1.1, the upgrade to the worker's channel, and the inference door.
+
+use super::relay::{FLUSH_EVERY, Relay, RelayError};
+use super::view::Claimed;
+use super::{Gateway, job};
+use crate::crash;
+use crate::inference::{BoxBody, CallContext, CallRecord};
+use crate::runtime::socket_path;
+use bytes::Bytes;
+use custody_contracts::box_protocol::{GatewayMessage, LINE_BYTES_MAX, UPGRADE, WorkerMessage};
+use custody_contracts::canonical::derived_id;
+use custody_contracts::catalogue::{self, CheckError};
+use custody_contracts::envelope::Meta;
+use custody_contracts::events::Kind;
+use custody_domain::effect::Effect;
+use custody_ledger::{Command, Entity, handle};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Connections of one box at once.
+const CONNECTIONS_MAX: usize = 32;
+/// How long the last frame waits for model calls that are still being recorded.
+const RECORDS_WAIT: Duration = Duration::from_secs(10);
+
+/// What all connections of one dispatch share.
+struct Shared {
+    gateway: Gateway,
+    claimed: Box<Claimed>,
+    /// One worker at a time; a new connection waits for the old one to be given up.
+    relay: Mutex<Option<Relay>>,
+    /// Ordinal of the last model call.
+    calls: AtomicU32,
+    /// Model calls that are not recorded yet.
+    open_calls: watch::Sender<u32>,
+    /// Replaced by each worker connection: the one before ends.
+    worker: watch::Sender<u64>,
+}
+
+pub(super) async fn serve(gateway: Gateway, claimed: Box<Claimed>, cancel: CancellationToken) {
+    let dispatch = claimed.admitted.dispatch.to_string();
+    let socket = socket_path(&gateway.runs.join(&dispatch));
+    let listener = match listen(&socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, dispatch, socket = %socket.display(), "dispatch's socket cannot be opened");
+            return;
+        }
+    };
+    let calls = recorded_calls(&gateway, &dispatch).await;
+    let shared = Arc::new(Shared {
+        gateway,
+        claimed,
+        relay: Mutex::new(None),
+        calls: AtomicU32::new(calls),
+        open_calls: watch::channel(0).0,
+        worker: watch::channel(0).0,
+    });
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let (shared, cancel) = (shared.clone(), cancel.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = connection(shared, stream, cancel.clone()) => {}
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    // Only our own socket: a successor may have bound the path anew, and then this removes nothing that is used,
+    // because a successor of this dispatch exists only after this one was cancelled.
+    if cancel.is_cancelled() {
+        let _gone = std::fs::remove_file(&socket);
+    }
+}
+
+/// Binds the socket anew; a left-over one of an earlier process is removed first.
+fn listen(socket: &Path) -> std::io::Result<UnixListener> {
+    if let Some(folder) = socket.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::remove_file(socket) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    // The box's user must be able to connect; the folder above is closed to everybody else on the host.
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// How many calls of this dispatch are in the ledger: after a restart numbering goes on there.
+async fn recorded_calls(gateway: &Gateway, dispatch: &str) -> u32 {
+    for n in 1u32.. {
+        let entity = Entity::new(Kind::Effect, &format!("{dispatch}-m{n}"));
+        let Some(entity) = entity else { return n - 1 };
+        match gateway.log.load(&entity).await {
+            Ok(history) if !history.is_empty() => {}
+            _ => return n - 1,
+        }
+    }
+    0
+}
+
+async fn connection(shared: Arc<Shared>, stream: UnixStream, cancel: CancellationToken) {
+    let service = service_fn(|request| {
+        let (shared, cancel) = (shared.clone(), cancel.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(shared, request, cancel).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection of a box ended");
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>, cancel: CancellationToken) -> Response<BoxBody> {
+    if request.uri().path() == "/worker" {
+        return upgrade(shared, request, cancel);
+    }
+    let Some(door) = shared.gateway.door.clone() else {
+        let text = r#"{"error":{"type":"no_model","message":"no model is configured; set [model] in the configuration or --model-url"}}"#;
+        return status(StatusCode::SERVICE_UNAVAILABLE, text);
+    };
+    let dispatch = shared.claimed.admitted.dispatch.to_string();
+    let (done, record) = oneshot::channel();
+    shared.open_calls.send_modify(|open| *open += 1);
+    let recording = shared.clone();
+    tokio::spawn(async move {
+        // The number is taken when there is something to record, so that the numbers have no gaps: a restart finds
+        // the next one by counting. No record means that no model was called.
+        if let Ok(record) = record.await {
+            let n = recording.calls.fetch_add(1, Ordering::SeqCst) + 1;
+            record_call(&recording, n, record).await;
+        }
+        recording.open_calls.send_modify(|open| *open -= 1);
+    });
+    let begun = shared.calls.load(Ordering::SeqCst) + 1;
+    door.serve(CallContext { dispatch, n: begun }, request, done).await
+}
+
+async fn record_call(shared: &Shared, n: u32, record: CallRecord) {
+    let admitted = &shared.claimed.admitted;
+    let dispatch = admitted.dispatch.as_str();
+    let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-m{n}")) else { return };
+    let event = record.into_event(admitted.dispatch.clone(), n);
+    let meta = Meta {
+        time: shared.gateway.clock.now().rfc3339(),
+        subject: Some(admitted.unit.identity.subject.to_string()),
+        causation: Some(format!("ledger/{}", shared.claimed.seq)),
+        correlation: Some(dispatch.to_owned()),
+        launcher: Some(admitted.launch.launcher.to_string()),
+        grant: None,
+        traceparent: shared.claimed.traceparent.clone(),
+    };
+    let id = derived_id("eff-", &[dispatch.as_bytes(), &n.to_be_bytes(), event.request_digest.as_bytes()]);
+    for tried in 1u32.. {
+        let command = Command { id: id.clone(), entity: entity.clone(), meta: meta.clone(), body: event.clone() };
+        match handle::<Effect>(shared.gateway.log.as_ref(), shared.gateway.signer.as_ref(), command).await {
+            Ok(_) => break,
+            Err(error) if tried >= 30 => {
+                tracing::error!(%error, dispatch, n, "model call could not be recorded");
+                break;
+            }
+            Err(error) => tracing::warn!(%error, dispatch, n, "model call not recorded; trying again"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    crash::point("gw.after_model_call");
+}
+
+fn upgrade(shared: Arc<Shared>, request: Request<Incoming>, cancel: CancellationToken) -> Response<BoxBody> {
+    let wanted = request.headers().get(header::UPGRADE).and_then(|v| v.to_str().ok());
+    if wanted != Some(UPGRADE) {
+        return status(StatusCode::UPGRADE_REQUIRED, r#"{"error":{"message":"upgrade to custody-box.v1"}}"#);
+    }
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let dispatch = shared.claimed.admitted.dispatch.to_string();
+        let mut own = 0;
+        shared.worker.send_modify(|n| {
+            *n += 1;
+            own = *n;
+        });
+        let mut replaced = shared.worker.subscribe();
+        let channel = channel(&shared, TokioIo::new(upgraded));
+        let ended = tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = replaced.wait_for(|n| *n != own) => Ok(()),
+            ended = channel => ended,
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%error, dispatch, "worker's channel ended");
+        }
+    });
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, UPGRADE)
+        .body(full(""));
+    response.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR, "{}"))
+}
+
+/// Why a worker's channel ended early.
+#[derive(Debug, thiserror::Error)]
+enum ChannelError {
+    #[error("socket: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("a line of the worker is not a box.v1 message: {0}")]
+    Message(#[from] serde_json::Error),
+    #[error("a line of the worker breaks box.v1: {0}")]
+    Contract(#[from] CheckError),
+    #[error("a line of the worker is longer than {LINE_BYTES_MAX} bytes")]
+    LineTooLong,
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+}
+
+/// A line of the worker, checked against its contract: serde alone would not see an unknown field inside a frame.
+fn read_message(line: &[u8]) -> Result<WorkerMessage, ChannelError> {
+    let value: serde_json::Value = serde_json::from_slice(line)?;
+    catalogue::check("box.v1", "WorkerMessage", &value)?;
+    Ok(serde_json::from_value(value)?)
+}
+
+async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Result<(), ChannelError> {
+    let (reader, mut writer) = tokio::io::split(io);
+    let mut reader = BufReader::with_capacity(64 * 1024, reader);
+    let mut slot = shared.relay.lock().await;
+    if slot.is_none() {
+        let claim = &shared.claimed.claim;
+        *slot = Some(Relay::open(shared.gateway.output.clone(), claim.dispatch.as_str(), claim.attempt).await?);
+    }
+    let Some(relay) = slot.as_mut() else { return Ok(()) };
+    let mut line = Vec::new();
+    let mut flush_at: Option<tokio::time::Instant> = None;
+    loop {
+        let due = async {
+            match flush_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let read = tokio::select! {
+            read = read_line(&mut reader, &mut line) => read,
+            () = due => {
+                flush_at = None;
+                publish(shared, relay, &mut writer).await?;
+                continue;
+            }
+        };
+        if !read? {
+            // The worker is gone or comes again: what it was told is stored, what was not it will send again.
+            return publish(shared, relay, &mut tokio::io::sink()).await;
+        }
+        let message = read_message(&line)?;
+        line.clear();
+        match message {
+            WorkerMessage::Hello { .. } => {
+                send(&mut writer, &GatewayMessage::Ack { seq: relay.stored() }).await?;
+                match job::job(&shared.gateway, &shared.claimed) {
+                    Ok(job) => send(&mut writer, &GatewayMessage::Job { job: Box::new(job) }).await?,
+                    Err(why) => {
+                        // A worker without a job ends by itself; the sentence goes where people look.
+                        tracing::error!(why, dispatch = %shared.claimed.admitted.dispatch, "no job can be given");
+                        return Ok(());
+                    }
+                }
+            }
+            WorkerMessage::Frame { frame } => {
+                let now = relay.take(frame)?;
+                crash::point("gw.after_frame");
+                if now {
+                    flush_at = None;
+                    publish(shared, relay, &mut writer).await?;
+                } else if relay.is_waiting() && flush_at.is_none() {
+                    flush_at = Some(tokio::time::Instant::now() + FLUSH_EVERY);
+                }
+            }
+        }
+    }
+}
+
+/// Stores what waits and acknowledges it. The last frame is stored only after every model call is recorded.
+async fn publish(
+    shared: &Shared,
+    relay: &mut Relay,
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), ChannelError> {
+    if relay.holds_exit() {
+        let mut open = shared.open_calls.subscribe();
+        let recorded = tokio::time::timeout(RECORDS_WAIT, open.wait_for(|n| *n == 0)).await;
+        if recorded.is_err() {
+            tracing::warn!(dispatch = %shared.claimed.admitted.dispatch, "a model call is still not recorded");
+        }
+    }
+    relay.flush().await?;
+    let ack = GatewayMessage::Ack { seq: relay.stored() };
+    match send(writer, &ack).await {
+        // A worker that has left after its last frame needs no acknowledgement.
+        Err(ChannelError::Io(_)) => Ok(()),
+        other => other,
+    }
+}
+
+async fn send(writer: &mut (impl AsyncWrite + Unpin), message: &GatewayMessage) -> Result<(), ChannelError> {
+    let mut bytes = serde_json::to_vec(message)?;
+    bytes.push(b'\n');
+    writer.write_all(&bytes).await?;
+    writer.flush().await?;
+    Ok(())
+}
+
+/// Reads one line; false at the end of the stream. Cancel-safe: what was read stays in `line`.
+async fn read_line(
+    reader: &mut (impl tokio::io::AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> Result<bool, ChannelError> {
+    loop {
+        let left = (LINE_BYTES_MAX + 1).saturating_sub(line.len()) as u64;
+        let read = (&mut *reader).take(left).read_until(b'\n', line).await?;
+        if line.last() == Some(&b'\n') {
+            return Ok(true);
+        }
+        if line.len() > LINE_BYTES_MAX {
+            return Err(ChannelError::LineTooLong);
+        }
+        if read == 0 {
+            return Ok(false);
+        }
+    }
+}
+
+fn status(code: StatusCode, json: &str) -> Response<BoxBody> {
+    let mut response = Response::new(full(json.to_owned()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A body that is all there.
+fn full(text: impl Into<Bytes>) -> BoxBody {
+    Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
+}

@@ -1,0 +1,77 @@
+//! The relay: in order, without gaps or doubles, acknowledged only when stored.
+
+use super::relay::Relay;
+use custody_contracts::box_protocol::{ExitReason, Frame, FrameBody};
+use custody_contracts::messages::Chunk;
+use custody_ports::output::Output;
+use custody_testkit::fakes::{MemoryOutput, Stored};
+use rstest::rstest;
+use std::sync::Arc;
+
+fn frame(seq: u64) -> Frame {
+    Frame { seq, at: 0, body: FrameBody::Text { text: format!("word {seq}") } }
+}
+
+fn exit(seq: u64) -> Frame {
+    let body = FrameBody::Exit { reason: ExitReason::Completed, code: Some(0), signal: None, detail: None };
+    Frame { seq, at: 0, body }
+}
+
+async fn stored(output: &MemoryOutput) -> Vec<u64> {
+    let chunks = output.all("d-1").await.unwrap();
+    chunks.iter().flat_map(|c| serde_json::from_slice::<Chunk>(&c.bytes).unwrap().frames).map(|f| f.seq).collect()
+}
+
+#[tokio::test]
+async fn frames_are_stored_once_and_in_order_whatever_the_worker_resends() {
+    let output = Arc::new(MemoryOutput::default());
+    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    for seq in [1, 2, 2, 1, 3] {
+        assert!(!relay.take(frame(seq)).unwrap(), "small frames wait for others");
+    }
+    relay.flush().await.unwrap();
+    // A gateway that starts again goes on where the topic stands.
+    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    assert_eq!(relay.stored(), 3);
+    for seq in [2, 3, 4] {
+        relay.take(frame(seq)).unwrap();
+    }
+    assert!(relay.take(exit(5)).unwrap(), "the last frame is stored at once");
+    relay.flush().await.unwrap();
+    assert!(!relay.take(frame(6)).unwrap(), "nothing follows the last frame");
+    relay.flush().await.unwrap();
+    assert_eq!(stored(&output).await, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_missing_frame_ends_the_connection_and_stores_nothing_after_it() {
+    let output = Arc::new(MemoryOutput::default());
+    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    relay.take(frame(1)).unwrap();
+    assert!(relay.take(frame(3)).is_err());
+    relay.flush().await.unwrap();
+    assert_eq!(stored(&output).await, [1]);
+}
+
+#[rstest]
+#[case::never_arrived(Stored::No)]
+#[case::stored_but_not_answered(Stored::Yes)]
+#[tokio::test]
+async fn a_lost_answer_neither_loses_nor_doubles_a_chunk(#[case] failure: Stored) {
+    let output = Arc::new(MemoryOutput::default());
+    output.fail_next(&[failure, failure]);
+    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    relay.take(frame(1)).unwrap();
+    relay.flush().await.unwrap();
+    relay.take(exit(2)).unwrap();
+    relay.flush().await.unwrap();
+    assert_eq!(stored(&output).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_full_chunk_does_not_wait() {
+    let output = Arc::new(MemoryOutput::default());
+    let mut relay = Relay::open(output, "d-1", 1).await.unwrap();
+    let text = "x".repeat(33 * 1024);
+    assert!(relay.take(Frame { seq: 1, at: 0, body: FrameBody::Text { text } }).unwrap());
+}

@@ -1,0 +1,95 @@
+//! What an operator may write, and what follows from it.
+
+use super::*;
+use rstest::rstest;
+
+fn config(url: &str, api: ApiChoice) -> ModelConfig {
+    let mut config: ModelConfig =
+        serde_json::from_value(serde_json::json!({ "name": "house", "url": url, "model": "m" })).unwrap();
+    config.api = api;
+    config
+}
+
+#[rstest]
+#[case::host("http://model:8080", "http://model:8080", None, false, Api::OpenaiChat)]
+#[case::slash("http://model:8080/", "http://model:8080", None, false, Api::OpenaiChat)]
+#[case::v1("https://api.example.com/v1", "https://api.example.com", None, false, Api::OpenaiChat)]
+#[case::v1_slash("https://api.example.com/v1/", "https://api.example.com", None, false, Api::OpenaiChat)]
+#[case::prefix("https://example.com/api/v1", "https://example.com/api", None, false, Api::OpenaiChat)]
+#[case::by_host("https://api.anthropic.com", "https://api.anthropic.com", None, false, Api::Anthropic)]
+#[case::by_path("http://127.0.0.1:9/v1/messages", "http://127.0.0.1:9", None, true, Api::Anthropic)]
+#[case::chat_path("http://localhost:9/v1/chat/completions", "http://localhost:9", None, true, Api::OpenaiChat)]
+#[case::responses_path("http://[::1]:9/v1/responses", "http://[::1]:9", None, true, Api::OpenaiResponses)]
+#[case::socket("unix:/run/llm.sock", "http://localhost", Some("/run/llm.sock"), true, Api::OpenaiChat)]
+#[case::socket_url("unix:///run/llm.sock", "http://localhost", Some("/run/llm.sock"), true, Api::OpenaiChat)]
+fn an_address_is_understood(
+    #[case] url: &str,
+    #[case] base: &str,
+    #[case] socket: Option<&str>,
+    #[case] local: bool,
+    #[case] api: Api,
+) {
+    let route = config(url, ApiChoice::Auto).route().unwrap();
+    assert_eq!(route.base, base);
+    assert_eq!(route.socket.as_deref(), socket.map(std::path::Path::new));
+    assert_eq!(route.local, local);
+    assert_eq!(route.tls, url.starts_with("https:"));
+    assert_eq!(route.api, api);
+}
+
+#[rstest]
+#[case::anthropic(ApiChoice::Anthropic, Api::Anthropic)]
+#[case::chat(ApiChoice::OpenaiChat, Api::OpenaiChat)]
+#[case::responses(ApiChoice::OpenaiResponses, Api::OpenaiResponses)]
+fn a_choice_beats_the_address(#[case] choice: ApiChoice, #[case] api: Api) {
+    assert_eq!(config("https://api.anthropic.com/v1", choice).route().unwrap().api, api);
+    assert_eq!(config("unix:/x.sock", choice).route().unwrap().api, api);
+}
+
+#[rstest]
+#[case::scheme("ftp://model", "https://")]
+#[case::nothing("", "relative URL")]
+#[case::user("http://me:secret@model/v1", "api_key_file")]
+#[case::query("http://model/v1?key=x", "?")]
+#[case::path("http://model/llm", "/v1")]
+#[case::relative_socket("unix:llm.sock", "absolute")]
+fn an_address_is_refused(#[case] url: &str, #[case] says: &str) {
+    let why = config(url, ApiChoice::Auto).route().unwrap_err().to_string();
+    assert!(why.contains(says), "{why}");
+    assert!(!why.contains("secret"), "{why}");
+}
+
+#[test]
+fn a_socket_path_has_a_limit() {
+    let path = |len: usize| format!("unix:/{}", "x".repeat(len - 1));
+    assert!(config(&path(SOCKET_PATH_BYTES_MAX), ApiChoice::Auto).route().is_ok());
+    assert!(config(&path(SOCKET_PATH_BYTES_MAX + 1), ApiChoice::Auto).route().is_err());
+}
+
+#[rstest]
+#[case::no_time("timeout_ms", |c: &mut ModelConfig| c.timeout_ms = 0)]
+#[case::long_silence("idle_timeout_ms", |c: &mut ModelConfig| c.idle_timeout_ms = WAIT_MS_MAX + 1)]
+#[case::many_retries("max_retries", |c: &mut ModelConfig| c.max_retries = RETRIES_MAX + 1)]
+#[case::large_request("request_bytes_max", |c: &mut ModelConfig| c.request_bytes_max = BLOB_BYTES_MAX + 1)]
+#[case::no_response("response_bytes_max", |c: &mut ModelConfig| c.response_bytes_max = 0)]
+#[case::no_tokens("max_output_tokens", |c: &mut ModelConfig| c.max_output_tokens = 0)]
+#[case::no_name("name", |c: &mut ModelConfig| c.name.clear())]
+#[case::two_lines("model", |c: &mut ModelConfig| c.model = "a\nb".to_owned())]
+fn a_value_is_refused_by_name(#[case] field: &str, #[case] spoil: fn(&mut ModelConfig)) {
+    let mut config = config("http://model", ApiChoice::Auto);
+    spoil(&mut config);
+    let why = config.route().unwrap_err().to_string();
+    assert!(why.starts_with(&format!("model.{field} ")), "{why}");
+}
+
+#[test]
+fn the_table_has_defaults_and_refuses_other_keys() {
+    let config = config("http://model", ApiChoice::Auto);
+    assert_eq!((config.request_bytes_max, config.response_bytes_max), (1 << 20, 8 << 20));
+    assert!(config.route().is_ok());
+    let other = serde_json::json!({ "name": "n", "url": "http://m", "model": "m", "api_key": "sk-1" });
+    assert!(serde_json::from_value::<ModelConfig>(other).is_err());
+    let words = serde_json::to_value(&config).unwrap();
+    assert_eq!(words["api"], "auto");
+    assert_eq!(serde_json::from_value::<ModelConfig>(words).unwrap(), config);
+}

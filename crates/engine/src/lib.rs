@@ -1,0 +1,13 @@
+//! The loops, written once over ports: admission, commands, notary (authority), runtime, gateway, inference, projector.
+//!
+//! A loop awaits, retries and acts; rules are `domain`'s and storage is an adapter's. No adapter is named here.
+
+pub mod authority;
+pub mod checked;
+pub mod crash;
+pub mod follow;
+pub mod gateway;
+pub mod inference;
+pub mod projector;
+pub mod runners;
+pub mod runtime;

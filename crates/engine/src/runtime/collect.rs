@@ -1,0 +1,197 @@
+//! What a box left behind: its output topic, its session file, the model calls that were recorded for it.
+
+use super::Runtime;
+use custody_contracts::box_protocol::{ExitReason, FrameBody};
+use custody_contracts::canonical::hex;
+use custody_contracts::events::{EffectEvent, Kind, LedgerEvent, OutputRef, SessionFile, Usage};
+use custody_contracts::ids::SessionId;
+use custody_contracts::messages::Chunk;
+use custody_ledger::{Entity, Recorded};
+use custody_ports::blobs::BLOB_BYTES_MAX;
+use custody_ports::output::StoredChunk;
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the gateway may take to publish a box's last frame after the box has ended.
+const LAST_FRAME_WAIT: Duration = Duration::from_secs(4);
+/// The user of every box.
+const BOX_UID: u32 = 65_532;
+/// `O_NOFOLLOW | O_NONBLOCK` on Linux: a session file that is a link or a pipe is not read.
+const O_NOFOLLOW_NONBLOCK: i32 = 0o400_000 | 0o4_000;
+
+/// Everything that was collected.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    pub(super) output: Option<OutputRef>,
+    pub(super) said: Option<ExitReason>,
+    pub(super) said_detail: Option<String>,
+    pub(super) result: bool,
+    pub(super) usage: Usage,
+    pub(super) agent_session: Option<String>,
+    pub(super) session: Option<SessionFile>,
+    pub(super) session_problem: Option<String>,
+}
+
+/// The output of a box that never said anything.
+pub(super) fn no_output(dispatch: &str) -> OutputRef {
+    OutputRef {
+        subject: ["unit.", dispatch, ".out"].concat(),
+        digest: custody_contracts::canonical::digest(&[]),
+        ..OutputRef::default()
+    }
+}
+
+pub(super) async fn collect(runtime: &Runtime, dispatch: &str, folder: &Path, session: &SessionId) -> Collected {
+    let mut collected = Collected::default();
+    let chunks = chunks(runtime, dispatch).await;
+    read_chunks(&mut collected, dispatch, &chunks);
+    collected.usage = model_usage(runtime, dispatch).await;
+    match read_session(&session_file(folder), runtime.config.limits.session_bytes) {
+        Ok(None) => {}
+        Ok(Some(bytes)) => {
+            let size = bytes.len() as u64;
+            match runtime.blobs.put(bytes).await {
+                Ok(digest) => collected.session = Some(SessionFile { id: session.clone(), digest, bytes: size }),
+                Err(error) => collected.session_problem = Some(format!("session file not stored: {error}")),
+            }
+        }
+        Err(why) => collected.session_problem = Some(format!("session file not taken: {why}")),
+    }
+    collected
+}
+
+/// All chunks, once the last frame is there or has been waited for long enough.
+async fn chunks(runtime: &Runtime, dispatch: &str) -> Vec<StoredChunk> {
+    let until = tokio::time::Instant::now() + LAST_FRAME_WAIT;
+    loop {
+        let last = runtime.output.last(dispatch).await;
+        let ended = last.as_ref().is_ok_and(|chunk| chunk.as_ref().is_some_and(has_exit));
+        if ended || tokio::time::Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..5 {
+        match runtime.output.all(dispatch).await {
+            Ok(chunks) => return chunks,
+            Err(error) => tracing::warn!(%error, dispatch, "output not read; trying again"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Vec::new()
+}
+
+fn has_exit(chunk: &StoredChunk) -> bool {
+    serde_json::from_slice::<Chunk>(&chunk.bytes)
+        .is_ok_and(|c| c.frames.iter().any(|f| matches!(f.body, FrameBody::Exit { .. })))
+}
+
+fn read_chunks(collected: &mut Collected, dispatch: &str, chunks: &[StoredChunk]) {
+    let mut hash = Sha256::new();
+    let mut output = no_output(dispatch);
+    for stored in chunks {
+        hash.update(&stored.bytes);
+        output.bytes += stored.bytes.len() as u64;
+        let Ok(chunk) = serde_json::from_slice::<Chunk>(&stored.bytes) else { continue };
+        output.frames += chunk.frames.len() as u64;
+        for frame in chunk.frames {
+            match frame.body {
+                FrameBody::Exit { reason, detail, .. } => {
+                    collected.said = Some(reason);
+                    collected.said_detail = detail;
+                }
+                FrameBody::Result { .. } => collected.result = true,
+                FrameBody::Session { agent_session } => {
+                    collected.agent_session = Some(agent_session.chars().take(256).collect())
+                }
+                FrameBody::Truncated { .. } => output.truncated = true,
+                FrameBody::Error { code, message } if collected.said_detail.is_none() => {
+                    collected.said_detail = Some(format!("{code}: {message}"));
+                }
+                FrameBody::Started { .. }
+                | FrameBody::Text { .. }
+                | FrameBody::ToolCall { .. }
+                | FrameBody::ToolResult { .. }
+                | FrameBody::Usage { .. }
+                | FrameBody::Log { .. }
+                | FrameBody::Error { .. } => {}
+            }
+        }
+    }
+    output.digest = ["sha256:", &hex(&hash.finalize())].concat();
+    collected.output = Some(output);
+}
+
+/// Tokens as the upstream counts them, from the recorded calls. The gateway records every call before it publishes the
+/// box's last frame, so none is missing here.
+async fn model_usage(runtime: &Runtime, dispatch: &str) -> Usage {
+    let mut usage = Usage::default();
+    for n in 1u32.. {
+        let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-m{n}")) else { break };
+        let Ok(history) = runtime.log.load(&entity).await else { break };
+        let Some(stored) = history.first() else { break };
+        for recorded in Recorded::read(stored).unwrap_or_default() {
+            if let Some(LedgerEvent::Effect(EffectEvent::ModelCalled(call))) = recorded.event {
+                usage.input_tokens += call.input_tokens;
+                usage.output_tokens += call.output_tokens;
+                usage.model_calls += 1;
+            }
+        }
+    }
+    usage
+}
+
+/// The session file of a run.
+pub(super) fn session_file(folder: &Path) -> PathBuf {
+    folder.join("session").join("session.jsonl")
+}
+
+/// The file's bytes; `None` when the agent left none.
+fn read_session(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, String> {
+    let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW_NONBLOCK).open(path);
+    let file = match file {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e.to_string()),
+    };
+    let facts = file.metadata().map_err(|e| e.to_string())?;
+    let most = bytes_max.min(BLOB_BYTES_MAX);
+    if !facts.is_file() {
+        return Err("it is not a regular file".into());
+    }
+    if facts.len() > most {
+        return Err(format!("{} bytes are more than {most}", facts.len()));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok((!bytes.is_empty()).then_some(bytes))
+}
+
+/// Lets the box's user write into a folder; nobody but root and that user may look.
+pub(super) fn give_to_box(folder: &Path) -> std::io::Result<()> {
+    match std::os::unix::fs::chown(folder, Some(BOX_UID), Some(BOX_UID)) {
+        Ok(()) => std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)),
+        // Without root the owner cannot be given away: the folder is opened instead, inside a parent of mode 0700.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes a file that the box's user may change.
+pub(super) fn write_for_box(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    match std::os::unix::fs::chown(path, Some(BOX_UID), Some(BOX_UID)) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+        }
+        other => other,
+    }
+}
