@@ -4,13 +4,16 @@ use crate::support::{LONG, launchers, server, soon};
 use custody_nats::server::{PrivateServer, find_binary, verify_binary};
 use custody_nats::{ServerError, ServerOptions, ServerState, Supervised};
 use custody_streams::accounts::{Accounts, Launcher, ServiceUser, SyncInterval, UserKey};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// Written by another process: a file that this one has open for writing cannot be executed by anybody that a test
+/// beside this one forks meanwhile ("text file busy").
 fn script(folder: &Path, text: &str) -> std::path::PathBuf {
     let path = folder.join("fake-server");
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let write = r#"printf '%s' "$2" > "$1" && chmod 755 "$1""#;
+    let mut command = std::process::Command::new("sh");
+    let status = command.args(["-c", write, "sh"]).arg(&path).arg(text).status().unwrap();
+    assert!(status.success());
     path
 }
 

@@ -29,7 +29,11 @@ pub(crate) async fn server() -> Server {
 
 pub(crate) async fn server_with(names: &[&str]) -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let private = PrivateServer::with_streams(folder.path(), &launchers(names)).await.unwrap();
+    let started = PrivateServer::with_streams(folder.path(), &launchers(names)).await;
+    let private = started.unwrap_or_else(|error| {
+        let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        panic!("live tests need a real nats-server: {error}: {why}")
+    });
     Server { private, folder }
 }
 
