@@ -119,22 +119,34 @@ where
     D::Command: Clone,
     D::Event: TryFrom<LedgerEvent> + Into<LedgerEvent>,
 {
-    let name = command.entity.log_subject();
-    let events = match D::decide(&D::State::default(), command.body.clone()) {
-        Ok(events) if events.is_empty() => return handle::<D>(log, signer, command).await,
-        Ok(events) => events,
-        Err(_) => return handle::<D>(log, signer, command).await,
-    };
+    if let Ok(events) = D::decide(&D::State::default(), command.body.clone())
+        && !events.is_empty()
+    {
+        match log.append(written(signer, &command, events, Expected::NEW)?).await {
+            Ok(seq) => return Ok(Outcome::Appended(seq)),
+            Err(AppendError::Conflict { .. }) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    handle::<D>(log, signer, command).await
+}
+
+/// The id under which a command's decision is appended: the same command finds its own again.
+fn message_id<C>(command: &Command<C>) -> String {
+    derived_id("m-", &[command.entity.log_subject().as_bytes(), command.id.as_bytes()])
+}
+
+/// A decision as the message to append.
+fn written<C, E: Into<LedgerEvent>>(
+    signer: &dyn Sign,
+    command: &Command<C>,
+    events: Vec<E>,
+    expected: Expected,
+) -> Result<Append, HandleError> {
     let events: Vec<LedgerEvent> = events.into_iter().map(Into::into).collect();
     let bytes = encode(signer, &command.id, &events, &command.meta)
-        .map_err(|source| HandleError::Encode { entity: name.clone(), source })?;
-    let message_id = derived_id("m-", &[name.as_bytes(), command.id.as_bytes()]);
-    let append = Append { entity: command.entity.clone(), expected: Expected::NEW, message_id, bytes };
-    match log.append(append).await {
-        Ok(seq) => Ok(Outcome::Appended(seq)),
-        Err(AppendError::Conflict { .. }) => handle::<D>(log, signer, command).await,
-        Err(other) => Err(other.into()),
-    }
+        .map_err(|source| HandleError::Encode { entity: command.entity.log_subject(), source })?;
+    Ok(Append { entity: command.entity.clone(), expected, message_id: message_id(command), bytes })
 }
 
 /// Carries out one command. Safe to call again with the same command id.
@@ -153,10 +165,10 @@ where
 {
     let entity = &command.entity;
     let name = entity.log_subject();
-    let message_id = derived_id("m-", &[name.as_bytes(), command.id.as_bytes()]);
+    let own = message_id(&command);
     for _ in 0..TRIES_MAX {
         let history = log.load(entity).await.map_err(|source| HandleError::Load { entity: name.clone(), source })?;
-        if let Some(stored) = history.iter().find(|s| s.message_id.as_deref() == Some(&message_id)) {
+        if let Some(stored) = history.iter().find(|s| s.message_id.as_deref() == Some(&own)) {
             return Ok(Outcome::AlreadyThere(stored.seq));
         }
         let state = fold::<D>(entity, &history)?;
@@ -165,16 +177,7 @@ where
             Ok(events) => events,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
-        let events: Vec<LedgerEvent> = events.into_iter().map(Into::into).collect();
-        let bytes = encode(signer, &command.id, &events, &command.meta)
-            .map_err(|source| HandleError::Encode { entity: name.clone(), source })?;
-        let append = Append {
-            entity: entity.clone(),
-            expected: Expected::after(&history),
-            message_id: message_id.clone(),
-            bytes,
-        };
-        match log.append(append).await {
+        match log.append(written(signer, &command, events, Expected::after(&history))?).await {
             Ok(seq) => return Ok(Outcome::Appended(seq)),
             Err(AppendError::Conflict { .. }) => {}
             Err(other) => return Err(other.into()),

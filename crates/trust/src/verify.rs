@@ -60,12 +60,13 @@ pub struct Verifier {
     /// Roots wanted at a size, from heads kept outside. Two witnesses may have kept two: then one of them is wrong.
     kept: BTreeMap<u64, BTreeSet<Hash>>,
     pinned_root: Option<String>,
-    /// Root at the sizes that a later checkpoint may name. Bounded: checkpoints come at least every 256 leaves.
-    recent: BTreeMap<u64, Hash>,
+    /// The tree at the sizes that a later checkpoint may name; its root is worked out only when one does. Bounded:
+    /// checkpoints come at least every 256 leaves.
+    recent: BTreeMap<u64, Frontier>,
 }
 
-/// How many recent roots are kept to compare checkpoints with.
-const RECENT_ROOTS_MAX: usize = 8_192;
+/// How many recent trees are kept to compare checkpoints with.
+const RECENT_TREES_MAX: usize = 8_192;
 
 impl Verifier {
     /// A verifier that will also compare with heads kept outside, and with a pinned first key.
@@ -112,7 +113,7 @@ impl Verifier {
                 let head = key.and_then(|k| note::open(&signed.note, k).ok());
                 let head = head.ok_or_else(|| at("CHECKPOINT_MISMATCH", "its note is not signed by its key".into()))?;
                 let same = head.size == signed.size && STANDARD.encode(head.root) == signed.root;
-                if !same || self.recent.get(&head.size) != Some(&head.root) {
+                if !same || self.recent.get(&head.size).map(Frontier::root) != Some(head.root) {
                     let why = format!("its root over {} messages is not the root of this log", head.size);
                     return Err(at("CHECKPOINT_MISMATCH", why));
                 }
@@ -121,13 +122,12 @@ impl Verifier {
             }
         }
         self.tree.push(leaf(&stored.bytes));
-        let root = self.tree.root();
-        self.recent.insert(expected, root);
-        if self.recent.len() > RECENT_ROOTS_MAX {
+        self.recent.insert(expected, self.tree.clone());
+        if self.recent.len() > RECENT_TREES_MAX {
             self.recent.pop_first();
         }
         if let Some(kept) = self.kept.remove(&expected)
-            && kept.iter().any(|k| *k != root)
+            && kept.iter().any(|k| *k != self.tree.root())
         {
             return Err(at("HEAD_MISMATCH", format!("a head kept outside over {expected} messages has another root")));
         }
