@@ -45,14 +45,22 @@ pub struct StreamFacts {
     pub deny_purge: bool,
 }
 
-/// (verb, shape of ledger.v1 that is the request's body) of every command.
-pub const COMMANDS: [(&str, &str); 6] = [
+/// (verb, shape of ledger.v2 that is the request's body) of every command.
+pub const COMMANDS: [(&str, &str); 14] = [
     ("launcher.register", "LauncherRegistered"),
     ("launcher.rotate", "LauncherRotated"),
     ("launcher.disable", "LauncherDisabled"),
     ("dispatch.stop", "DispatchStopRequested"),
     ("key.introduce", "KeyIntroduced"),
     ("key.retire", "KeyRetired"),
+    ("workspace.register", "WorkspaceRegistered"),
+    ("workspace.rotate", "WorkspaceKeyRotated"),
+    ("workspace.import", "WorkspaceImported"),
+    ("workspace.accept", "WorkspaceProposalAccepted"),
+    ("workspace.landed", "WorkspaceProposalLanded"),
+    ("workspace.reject", "WorkspaceProposalRejected"),
+    ("grant.request", "GrantRequested"),
+    ("grant.revoke", "GrantRevoked"),
 ];
 
 const SCHEMAS: &str = "#/components/schemas/";
@@ -113,9 +121,9 @@ impl Draft<'_> {
             let writer = kind.writer().as_str();
             let mut names = Vec::new();
             for (event_type, shape) in TYPES.iter().filter(|(event_type, _)| event_type.starts_with(&kind_part)) {
-                let data = self.schema("ledger.v1", shape);
+                let data = self.schema("ledger.v2", shape);
                 let payload = ledger_event(event_type, shape, writer, &data);
-                self.message(shape, event_type, &description("ledger.v1", shape), payload);
+                self.message(shape, event_type, &description("ledger.v2", shape), payload);
                 names.push(*shape);
             }
             let id = ["ledger.", kind.as_str()].concat();
@@ -129,8 +137,8 @@ impl Draft<'_> {
     }
 
     fn topics(&mut self) {
-        let chunk = self.schema("output.v1", "Chunk");
-        self.message("Chunk", "output.v1", "Consecutive frames of one dispatch.", chunk);
+        let chunk = self.schema("output.v2", "Chunk");
+        self.message("Chunk", "output.v2", "Consecutive frames of one dispatch.", chunk);
         self.channel(
             "unit.out",
             "unit.{dispatch}.out",
@@ -177,8 +185,8 @@ impl Draft<'_> {
         for (verb, shape) in COMMANDS {
             let id = ["command.", verb].concat();
             let name = ["command.", verb].concat();
-            let body = self.schema("ledger.v1", shape);
-            self.message(&name, verb, &description("ledger.v1", shape), body);
+            let body = self.schema("ledger.v2", shape);
+            self.message(&name, verb, &description("ledger.v2", shape), body);
             self.channel(&id, &id, "A request of an operator.", &[name.as_str()]);
             self.operation(&id, "receive", "authority", &[name.as_str()], Some("command.answer"));
         }
@@ -312,7 +320,7 @@ fn ledger_event(event_type: &str, shape: &str, writer: &str, data: &Value) -> Va
             "time": text("RFC 3339, milliseconds, UTC. From the command."),
             "subject": text("The person."),
             "datacontenttype": { "const": "application/json" },
-            "dataschema": { "const": format!("custody:ledger.v1#/$defs/{shape}") },
+            "dataschema": { "const": format!("custody:ledger.v2#/$defs/{shape}") },
             "causation": text("Id of what caused it."),
             "correlation": text("What it belongs to: the dispatch, or the entity."),
             "launcher": text("The launcher."),

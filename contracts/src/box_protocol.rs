@@ -1,17 +1,19 @@
-//! box.v1: what the worker inside a box and the gateway role say to each other over the one mounted socket.
+//! box.v2: what the worker inside a box and the gateway role say to each other over the one mounted socket.
 
 use crate::runner::Runner;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The name of the HTTP upgrade.
-pub const UPGRADE: &str = "custody-box.v1";
+pub const UPGRADE: &str = "custody-box.v2";
 /// The longest line in either direction, in bytes.
 pub const LINE_BYTES_MAX: usize = 262_144;
 /// Where the gateway's socket is inside the box.
 pub const SOCKET_IN_BOX: &str = "/run/gw/gw.sock";
 /// Where the session file is inside the box; what a runner's template means by `{{session}}`.
 pub const SESSION_IN_BOX: &str = "/session/session.jsonl";
+/// Where the folder of a session is inside the box, for runners that keep one.
+pub const SESSION_FOLDER_IN_BOX: &str = "/session";
 /// Exit code of the worker when it was silent for too long.
 pub const EXIT_IDLE: i64 = 110;
 /// Exit code of the worker when it lived too long.
@@ -27,12 +29,15 @@ pub const EXIT_STOPPED: i64 = 113;
 pub enum WorkerMessage {
     /// First line after every connect.
     Hello {
-        /// Always `box.v1`.
+        /// Always `box.v2`.
         protocol: String,
         /// The dispatch it works for, once it knows.
         dispatch: Option<String>,
         /// Highest frame number made so far.
         last_seq: u64,
+        /// Highest follow-up taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inputs: Option<u32>,
     },
     /// One frame.
     Frame {
@@ -66,6 +71,9 @@ pub enum GatewayMessage {
     Input {
         /// The text.
         text: String,
+        /// Its number, from 1; the worker takes each once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n: Option<u32>,
     },
 }
 
@@ -94,6 +102,9 @@ pub struct Job {
     pub mcp_url: Option<String>,
     /// Its limits.
     pub limits: JobLimits,
+    /// Whether the worker stays after a turn for an input, which is the next turn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow_up: bool,
 }
 
 /// The session of a job.
@@ -135,6 +146,28 @@ pub struct JobLimits {
     pub grace_ms: u64,
     /// Bytes of output that are kept.
     pub output_bytes: u64,
+    /// The most turns in this box.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u32>,
+    /// The most tool calls in this box, counted from the agent's output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<u64>,
+}
+
+/// What the kernel counted in a box's network namespace during one turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// TCP connections that were begun, the relay's among them.
+    pub opened: u64,
+    /// Those that the worker's relay took.
+    pub relayed: u64,
+    /// TCP connections that were refused or timed out.
+    pub failed: u64,
+    /// Packets and connections for which there was no route.
+    pub no_route: u64,
+    /// UDP datagrams that were sent.
+    pub datagrams: u64,
 }
 
 /// One frame of output.
@@ -218,6 +251,22 @@ pub enum FrameBody {
     Truncated {
         /// How many bytes were kept.
         bytes: u64,
+    },
+    /// One turn is over: the agent's process has ended, and its output is in the frames before this one.
+    Turn {
+        /// Which turn of this box, from 1.
+        turn: u32,
+        /// Why.
+        reason: ExitReason,
+        /// The agent's exit code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<i64>,
+        /// The signal that ended it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i64>,
+        /// What the kernel counted in the box's network namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<Network>,
     },
     /// The last frame.
     Exit {

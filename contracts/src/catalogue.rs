@@ -29,6 +29,7 @@ macro_rules! contracts {
 contracts!(
     "unit.v1",
     "agent-runner.v1",
+    "agent-runner.v2",
     "workspace.v1",
     "tool.v1",
     "proactive-card.v1",
@@ -40,8 +41,12 @@ contracts!(
     "effect.v1",
     "ws.v1",
     "box.v1",
+    "box.v2",
     "ledger.v1",
+    "ledger.v2",
     "output.v1",
+    "output.v2",
+    "input.v1",
     "reply.v1",
     "audit.v1",
     "error.v1",
@@ -231,4 +236,39 @@ pub fn check(name: &str, shape: &str, document: &Value) -> Result<(), CheckError
         })
         .collect();
     Err(CheckError::Invalid(violations))
+}
+
+/// Checks that a document is a JSON Schema on its own: what it refers to stands in it, and nothing is fetched.
+///
+/// # Errors
+/// [`CheckError::Invalid`] with what is wrong with it.
+pub fn check_schema(schema: &Value) -> Result<(), CheckError> {
+    validator(schema).map(|_| ())
+}
+
+/// Checks a document against a schema that is no contract of ours: the arguments of an upstream's tool. Pure.
+///
+/// # Errors
+/// [`CheckError::Invalid`] with the first violation, or with what is wrong with the schema.
+pub fn check_against(schema: &Value, document: &Value) -> Result<(), CheckError> {
+    validator(schema)?.validate(document).map_err(|error| {
+        CheckError::Invalid(vec![Violation {
+            pointer: error.instance_path().to_string(),
+            keyword: error.kind().keyword().to_owned(),
+            message: error.to_string().chars().take(400).collect(),
+        }])
+    })
+}
+
+fn validator(schema: &Value) -> Result<Validator, CheckError> {
+    // A pattern of somebody else must not cost more than the text is long.
+    let patterns = jsonschema::PatternOptions::regex();
+    let built = jsonschema::options().with_draft(Draft::Draft202012).with_pattern_options(patterns).build(schema);
+    built.map_err(|error| {
+        CheckError::Invalid(vec![Violation {
+            pointer: error.instance_path().to_string(),
+            keyword: "$schema".into(),
+            message: error.to_string().chars().take(400).collect(),
+        }])
+    })
 }

@@ -30,7 +30,7 @@ pub struct Envelope {
     pub subject: Option<String>,
     /// Always `application/json`.
     pub datacontenttype: String,
-    /// `custody:ledger.v1#/$defs/<Shape>`.
+    /// `custody:ledger.v2#/$defs/<Shape>`.
     pub dataschema: String,
     /// Id of what caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ pub fn unsigned(
     put("time", Some(&meta.time));
     put("subject", meta.subject.as_deref());
     put("datacontenttype", Some("application/json"));
-    put("dataschema", Some(&format!("custody:ledger.v1#/$defs/{shape}")));
+    put("dataschema", Some(&format!("custody:ledger.v2#/$defs/{shape}")));
     put("causation", meta.causation.as_deref());
     put("correlation", meta.correlation.as_deref());
     put("launcher", meta.launcher.as_deref());

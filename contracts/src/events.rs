@@ -1,9 +1,14 @@
-//! ledger.v1: every event of the ledger. These serde types are the events; there is no second set.
+//! ledger.v2: every event of the ledger. These serde types are the events; there is no second set.
 //!
 //! An enum per kind, matched without a wildcard, so that a new event breaks every fold that must think about it.
+//! Long because the events are one list, and the matches that keep it whole stand beside it.
 
-use crate::ids::{DispatchId, LauncherId, RunnerName, SessionId, Subject, UnixMillis};
-use crate::unit::Invocation;
+use crate::grant::GrantEvent;
+use crate::ids::{DispatchId, GrantId, LauncherId, RunnerName, SessionId, Subject, UnixMillis};
+use crate::isolation::{Isolation, Sockets};
+use crate::runner::{Resources, Runner, SessionKind};
+use crate::unit::{InputTrust, Invocation};
+use crate::workspace::{MountBase, RunCommit, WorkspaceEvent};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,11 +28,24 @@ pub enum Kind {
     Key,
     /// Written by authority.
     Checkpoint,
+    /// Written by authority.
+    Workspace,
+    /// Written by authority.
+    Grant,
 }
 
 impl Kind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Kind; 6] = [Kind::Dispatch, Kind::Run, Kind::Effect, Kind::Launcher, Kind::Key, Kind::Checkpoint];
+    pub const ALL: [Kind; 8] = [
+        Kind::Dispatch,
+        Kind::Run,
+        Kind::Effect,
+        Kind::Launcher,
+        Kind::Key,
+        Kind::Checkpoint,
+        Kind::Workspace,
+        Kind::Grant,
+    ];
 
     /// The subject token.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +56,8 @@ impl Kind {
             Kind::Launcher => "launcher",
             Kind::Key => "key",
             Kind::Checkpoint => "checkpoint",
+            Kind::Workspace => "workspace",
+            Kind::Grant => "grant",
         }
     }
 
@@ -49,7 +69,9 @@ impl Kind {
     /// The one role that may append this kind.
     pub fn writer(self) -> Role {
         match self {
-            Kind::Dispatch | Kind::Launcher | Kind::Key | Kind::Checkpoint => Role::Authority,
+            Kind::Dispatch | Kind::Launcher | Kind::Key | Kind::Checkpoint | Kind::Workspace | Kind::Grant => {
+                Role::Authority
+            }
             Kind::Run => Role::Runtime,
             Kind::Effect => Role::Gateway,
         }
@@ -109,6 +131,9 @@ pub struct LaunchRef {
     pub event_id: Option<String>,
     /// Digest of the stored bytes.
     pub digest: String,
+    /// When LAUNCH stored it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_at: Option<UnixMillis>,
 }
 
 /// The runner that a dispatch will use, pinned at admission.
@@ -121,14 +146,76 @@ pub struct RunnerRef {
     pub version: String,
     /// Its image id.
     pub image: String,
+    /// Whether its boxes may make TCP sockets on their loopback device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loopback: Option<bool>,
+    /// The least isolation that it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// What its sessions are made of.
+    #[serde(default, skip_serializing_if = "SessionKind::is_file")]
+    pub session_kind: SessionKind,
+    /// The least that its box must offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
-/// Whether a grant was checked. Grants come with the trust stage; until then every admission says so itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+impl RunnerRef {
+    /// A runner whose box is like any other.
+    pub fn plain(name: RunnerName, version: impl Into<String>, image: impl Into<String>) -> RunnerRef {
+        RunnerRef {
+            name,
+            version: version.into(),
+            image: image.into(),
+            loopback: None,
+            isolation: None,
+            session_kind: SessionKind::File,
+            resources: None,
+        }
+    }
+
+    /// What an admission pins of a runner.
+    pub fn of(runner: Runner) -> RunnerRef {
+        RunnerRef {
+            name: runner.name,
+            version: runner.version,
+            image: runner.image,
+            loopback: runner.loopback.then_some(true),
+            isolation: runner.isolation,
+            session_kind: runner.session.kind,
+            resources: runner.resources,
+        }
+    }
+}
+
+/// Which grant covers a dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantCheck {
-    /// No grant was checked.
+    /// Written before grants existed, and never since.
     NotChecked,
+    /// This one.
+    Checked(GrantUse),
+}
+
+impl GrantCheck {
+    /// The grant, when there is one.
+    pub fn id(&self) -> Option<&GrantId> {
+        match self {
+            GrantCheck::NotChecked => None,
+            GrantCheck::Checked(used) => Some(&used.id),
+        }
+    }
+}
+
+/// A grant as it stood when a dispatch was admitted under it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantUse {
+    /// Which.
+    pub id: GrantId,
+    /// The ledger sequence at which it was issued.
+    pub seq: u64,
 }
 
 /// What was found of a launch message's signature.
@@ -155,7 +242,7 @@ pub struct DispatchAdmitted {
     pub launch: LaunchRef,
     /// What will run it.
     pub runner: RunnerRef,
-    /// Whether a grant was checked.
+    /// Which grant covers it.
     pub grant: GrantCheck,
     /// Whether the message was signed.
     pub signature: SignatureCheck,
@@ -187,6 +274,59 @@ pub struct DispatchStopRequested {
     pub by: String,
     /// Milliseconds between TERM and KILL.
     pub grace_ms: u64,
+    /// What the run's end will say: stopped, revoked or budget; `None` is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<StopReason>,
+}
+
+/// Somebody said more to a dispatch that has not ended, and may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowUpAccepted {
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// 1 for its first follow-up.
+    pub n: u32,
+    /// Who said it.
+    pub by: String,
+    /// The message it came in; `None` for an operator's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<LaunchRef>,
+    /// What was found of the message's signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureCheck>,
+    /// Digest of the text.
+    pub digest: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Where it is: a sequence of OUTPUT.
+    pub input_seq: u64,
+}
+
+/// Somebody said more to a dispatch and was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowUpRefused {
+    /// The message's own id: the entity.
+    pub message: DispatchId,
+    /// The dispatch that was meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispatch: Option<DispatchId>,
+    /// Who said it.
+    pub by: String,
+    /// The message it came in; `None` for an operator's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<LaunchRef>,
+    /// Digest of the text, or of the whole message when it had none.
+    pub digest: String,
+    /// Its size, at most 65,536.
+    pub bytes: u64,
+    /// Stable code, for example `FOLLOW_UP_CLOSED`.
+    pub reason: String,
+    /// What was wrong, in a sentence.
+    pub detail: String,
+    /// What to do next.
+    pub hint: String,
 }
 
 /// Events of kind dispatch.
@@ -198,6 +338,10 @@ pub enum DispatchEvent {
     Refused(DispatchRefused),
     /// Stop requested.
     StopRequested(DispatchStopRequested),
+    /// More was said to it.
+    FollowUpAccepted(FollowUpAccepted),
+    /// More was said to it, and refused.
+    FollowUpRefused(FollowUpRefused),
 }
 
 /// A runtime claimed a dispatch.
@@ -222,6 +366,12 @@ pub struct RunClaimed {
     pub resume_digest: Option<String>,
     /// When it must have ended.
     pub deadline_at: UnixMillis,
+    /// Whether its container is a blank one that ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<bool>,
+    /// The workspaces it mounts, and at which commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountBase>,
 }
 
 /// The container runs.
@@ -238,6 +388,35 @@ pub struct RunStarted {
     pub started_at: UnixMillis,
     /// Milliseconds by phase of the start.
     pub phases_ms: BTreeMap<String, u64>,
+    /// What stands around it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
+}
+
+/// The profile of one container, as it was set and read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// Whether it is a blank container that ran before its dispatch was known.
+    pub warm: bool,
+    /// Which sockets it may make.
+    pub sockets: Sockets,
+    /// Digest of its seccomp profile.
+    pub seccomp_digest: String,
+    /// Its class.
+    pub isolation: Isolation,
+    /// The engine's runtime that made it.
+    pub oci_runtime: String,
+    /// Whether it has user ids of its own.
+    pub userns: bool,
+    /// Which control groups hold its limits: `1`, `2` or `unknown`.
+    pub cgroup_version: String,
+    /// Bytes of memory, with no swap; 0 when none is set.
+    pub memory_bytes: u64,
+    /// Billionths of a processor; 0 when none is set.
+    pub nano_cpus: u64,
+    /// Processes; 0 when none is set.
+    pub pids: u64,
 }
 
 /// Why a run ended. Source: contract runtime.v1.
@@ -357,6 +536,18 @@ pub struct RunFinished {
     /// The agent's own session id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_session: Option<String>,
+    /// Milliseconds by phase that the start does not know yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases_ms: BTreeMap<String, u64>,
+    /// What became of its changes, by workspace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commits: Vec<RunCommit>,
+    /// Whether its time was up and its session file is kept, so that a later turn resumes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parked: bool,
+    /// Turns that the box took, when they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u32>,
 }
 
 /// Events of kind run.
@@ -411,6 +602,204 @@ pub struct ModelCalled {
     pub output_tokens: u64,
     /// Milliseconds from request to the last byte.
     pub duration_ms: u64,
+    /// Of the tokens sent, those that the upstream had cached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u64>,
+    /// What it cost by the configured prices, in millionths of the accounting currency; absent without prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
+    /// How often the upstream was asked; 1 when the first answer stood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Who runs the upstream, as OpenTelemetry's `gen_ai.provider.name` says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The model that answered, as the upstream named it (`gen_ai.response.model`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_model: Option<String>,
+}
+
+/// What a tool does to the world. Source: contract tool.v1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolEffect {
+    /// It changes nothing.
+    Read,
+    /// What it changes can be undone.
+    Write,
+    /// What it changes cannot be undone.
+    Irreversible,
+}
+
+/// A tool call was allowed and is about to be made: written before anything happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolIntended {
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// 1 for its first tool call; refused ones count too.
+    pub n: u32,
+    /// The tool.
+    pub tool: String,
+    /// The scope that the call uses.
+    pub scope: String,
+    /// What it may do to the world.
+    pub effect: ToolEffect,
+    /// Digest of the canonical arguments; their bytes are the blob of that name.
+    pub args_digest: String,
+    /// How far the input of the dispatch is trusted.
+    pub input_trust: InputTrust,
+    /// The key under which the same call is never two effects.
+    pub idempotency_key: String,
+    /// Which policy let it through, and by which of its rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<RuledBy>,
+    /// Digest of the tool as it was offered: its document, and the definition of it that was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_digest: Option<String>,
+}
+
+/// What a policy said, and which rule of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuledBy {
+    /// Digest of the policy's text.
+    pub digest: String,
+    /// The rule's id.
+    pub rule: String,
+}
+
+/// How a tool call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolPhase {
+    /// It did what it should.
+    Succeeded,
+    /// It did not, and that is known.
+    Failed,
+    /// Nobody knows: the gateway ended between call and outcome.
+    InDoubt,
+}
+
+impl ToolPhase {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ToolPhase::Succeeded => "succeeded",
+            ToolPhase::Failed => "failed",
+            ToolPhase::InDoubt => "in_doubt",
+        }
+    }
+}
+
+/// The outcome of a tool call: written before the agent is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolFinished {
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// Which of its tool calls.
+    pub n: u32,
+    /// How it ended.
+    pub phase: ToolPhase,
+    /// Stable code, unless it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Digest of the answer that the agent got; its bytes are the blob of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_digest: Option<String>,
+    /// Size of that answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<u64>,
+    /// Milliseconds from the intent to the outcome.
+    pub duration_ms: u64,
+}
+
+/// A tool call was refused, or a run of calls was: nothing happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolRefused {
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// Which of its tool calls.
+    pub n: u32,
+    /// The tool, when one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// Digest of the canonical arguments, when they could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args_digest: Option<String>,
+    /// Stable code, for example `TOOL_NOT_LISTED`.
+    pub reason: String,
+    /// What was wrong, in a sentence.
+    pub detail: String,
+    /// How many calls this stands for: more than one only for calls beyond the rate.
+    pub count: u64,
+    /// Which policy refused it, and by which of its rules; absent for what no policy was asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<RuledBy>,
+}
+
+/// Whose budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BudgetScope {
+    /// The dispatch's own.
+    Dispatch,
+    /// The person's.
+    Subject,
+    /// The launcher's.
+    Launcher,
+}
+
+impl BudgetScope {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BudgetScope::Dispatch => "dispatch",
+            BudgetScope::Subject => "subject",
+            BudgetScope::Launcher => "launcher",
+        }
+    }
+}
+
+/// What a budget counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetMeasure {
+    /// Tokens sent and received.
+    Tokens,
+    /// Millionths of the accounting currency.
+    CostMicros,
+}
+
+impl BudgetMeasure {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BudgetMeasure::Tokens => "tokens",
+            BudgetMeasure::CostMicros => "cost_micros",
+        }
+    }
+}
+
+/// How a budget stood when a dispatch came near its end, or to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// The dispatch whose calls did it.
+    pub dispatch: DispatchId,
+    /// Whose budget.
+    pub scope: BudgetScope,
+    /// What it counts.
+    pub measure: BudgetMeasure,
+    /// How much is used.
+    pub used: u64,
+    /// How much there is.
+    pub limit: u64,
+    /// Length of the window that a person's or launcher's budget counts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_ms: Option<u64>,
 }
 
 /// Events of kind effect.
@@ -418,6 +807,41 @@ pub struct ModelCalled {
 pub enum EffectEvent {
     /// A model was called.
     ModelCalled(ModelCalled),
+    /// A tool is about to be called.
+    ToolIntended(ToolIntended),
+    /// A tool call is over.
+    ToolFinished(ToolFinished),
+    /// A tool call was refused.
+    ToolRefused(ToolRefused),
+    /// A budget is nearly used up.
+    BudgetWarned(Budget),
+    /// A budget is used up: the dispatch ends.
+    BudgetExhausted(Budget),
+}
+
+impl EffectEvent {
+    /// The dispatch that it belongs to.
+    pub fn dispatch(&self) -> &DispatchId {
+        match self {
+            EffectEvent::ModelCalled(e) => &e.dispatch,
+            EffectEvent::ToolIntended(e) => &e.dispatch,
+            EffectEvent::ToolFinished(e) => &e.dispatch,
+            EffectEvent::ToolRefused(e) => &e.dispatch,
+            EffectEvent::BudgetWarned(e) | EffectEvent::BudgetExhausted(e) => &e.dispatch,
+        }
+    }
+
+    /// The id of the entity that it is of: `<dispatch>-m<n>` a model call, `<dispatch>-t<n>` a tool call,
+    /// `<dispatch>-budget` its budgets.
+    pub fn entity_id(&self) -> String {
+        match self {
+            EffectEvent::ModelCalled(e) => format!("{}-m{}", e.dispatch, e.n),
+            EffectEvent::ToolIntended(e) => format!("{}-t{}", e.dispatch, e.n),
+            EffectEvent::ToolFinished(e) => format!("{}-t{}", e.dispatch, e.n),
+            EffectEvent::ToolRefused(e) => format!("{}-t{}", e.dispatch, e.n),
+            EffectEvent::BudgetWarned(e) | EffectEvent::BudgetExhausted(e) => format!("{}-budget", e.dispatch),
+        }
+    }
 }
 
 /// Whether a launcher must sign its messages.
@@ -442,7 +866,7 @@ pub struct LauncherRegistered {
     pub name: String,
     /// Whether it must sign.
     pub signature: SignatureRule,
-    /// Persons it may act for until grants exist; `*` is everybody.
+    /// Persons it may ever act for, whatever they grant; `*` is everybody.
     pub subjects: Vec<String>,
     /// Who registered it.
     pub by: String,
@@ -552,29 +976,35 @@ pub enum LedgerEvent {
     Key(KeyEvent),
     /// Kind checkpoint.
     Checkpoint(CheckpointEvent),
+    /// Kind workspace.
+    Workspace(WorkspaceEvent),
+    /// Kind grant.
+    Grant(GrantEvent),
 }
 
 /// Why data is not the event that its type names.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The type is not in ledger.v1.
+    /// The type is not in ledger.v2.
     #[error("event type {0:?} is not known")]
     UnknownType(String),
     /// The data is not of that shape.
     #[error("data is not a valid {shape}: {source}")]
     BadData {
-        /// The shape of ledger.v1.
+        /// The shape of ledger.v2.
         shape: &'static str,
         /// What serde found.
         source: serde_json::Error,
     },
 }
 
-/// (CloudEvents type, shape of ledger.v1) of every event, in the order of the contract.
-pub const TYPES: [(&str, &str); 13] = [
+/// (CloudEvents type, shape of ledger.v2) of every event, in the order of the contract.
+pub const TYPES: [(&str, &str); 31] = [
     ("custody.dispatch.admitted.v1", "DispatchAdmitted"),
     ("custody.dispatch.refused.v1", "DispatchRefused"),
     ("custody.dispatch.stop_requested.v1", "DispatchStopRequested"),
+    ("custody.dispatch.follow_up_accepted.v1", "FollowUpAccepted"),
+    ("custody.dispatch.follow_up_refused.v1", "FollowUpRefused"),
     ("custody.run.claimed.v1", "RunClaimed"),
     ("custody.run.started.v1", "RunStarted"),
     ("custody.run.finished.v1", "RunFinished"),
@@ -585,6 +1015,22 @@ pub const TYPES: [(&str, &str); 13] = [
     ("custody.key.introduced.v1", "KeyIntroduced"),
     ("custody.key.retired.v1", "KeyRetired"),
     ("custody.checkpoint.signed.v1", "CheckpointSigned"),
+    ("custody.effect.tool_intended.v1", "ToolIntended"),
+    ("custody.effect.tool_finished.v1", "ToolFinished"),
+    ("custody.effect.tool_refused.v1", "ToolRefused"),
+    ("custody.effect.budget_warned.v1", "BudgetWarned"),
+    ("custody.effect.budget_exhausted.v1", "BudgetExhausted"),
+    ("custody.workspace.registered.v1", "WorkspaceRegistered"),
+    ("custody.workspace.key_rotated.v1", "WorkspaceKeyRotated"),
+    ("custody.workspace.imported.v1", "WorkspaceImported"),
+    ("custody.workspace.proposal_opened.v1", "WorkspaceProposalOpened"),
+    ("custody.workspace.proposal_accepted.v1", "WorkspaceProposalAccepted"),
+    ("custody.workspace.proposal_landed.v1", "WorkspaceProposalLanded"),
+    ("custody.workspace.proposal_rejected.v1", "WorkspaceProposalRejected"),
+    ("custody.grant.requested.v1", "GrantRequested"),
+    ("custody.grant.issued.v1", "GrantIssued"),
+    ("custody.grant.refused.v1", "GrantRefused"),
+    ("custody.grant.revoked.v1", "GrantRevoked"),
 ];
 
 fn data<'a, T: Deserialize<'a>>(shape: &'static str, raw: &'a str) -> Result<T, DecodeError> {
@@ -595,7 +1041,7 @@ impl LedgerEvent {
     /// The event that a CloudEvents type and its data are. Unknown fields are refused.
     ///
     /// # Errors
-    /// [`DecodeError::UnknownType`] for a type outside ledger.v1, [`DecodeError::BadData`] for data of another shape.
+    /// [`DecodeError::UnknownType`] for a type outside ledger.v2, [`DecodeError::BadData`] for data of another shape.
     pub fn decode(kind: &str, raw: &str) -> Result<LedgerEvent, DecodeError> {
         use LedgerEvent as L;
         Ok(match kind {
@@ -606,10 +1052,23 @@ impl LedgerEvent {
             "custody.dispatch.stop_requested.v1" => {
                 L::Dispatch(DispatchEvent::StopRequested(data("DispatchStopRequested", raw)?))
             }
+            "custody.dispatch.follow_up_accepted.v1" => {
+                L::Dispatch(DispatchEvent::FollowUpAccepted(data("FollowUpAccepted", raw)?))
+            }
+            "custody.dispatch.follow_up_refused.v1" => {
+                L::Dispatch(DispatchEvent::FollowUpRefused(data("FollowUpRefused", raw)?))
+            }
             "custody.run.claimed.v1" => L::Run(RunEvent::Claimed(data("RunClaimed", raw)?)),
             "custody.run.started.v1" => L::Run(RunEvent::Started(data("RunStarted", raw)?)),
             "custody.run.finished.v1" => L::Run(RunEvent::Finished(Box::new(data("RunFinished", raw)?))),
             "custody.effect.model_called.v1" => L::Effect(EffectEvent::ModelCalled(data("ModelCalled", raw)?)),
+            "custody.effect.tool_intended.v1" => L::Effect(EffectEvent::ToolIntended(data("ToolIntended", raw)?)),
+            "custody.effect.tool_finished.v1" => L::Effect(EffectEvent::ToolFinished(data("ToolFinished", raw)?)),
+            "custody.effect.tool_refused.v1" => L::Effect(EffectEvent::ToolRefused(data("ToolRefused", raw)?)),
+            "custody.effect.budget_warned.v1" => L::Effect(EffectEvent::BudgetWarned(data("BudgetWarned", raw)?)),
+            "custody.effect.budget_exhausted.v1" => {
+                L::Effect(EffectEvent::BudgetExhausted(data("BudgetExhausted", raw)?))
+            }
             "custody.launcher.registered.v1" => {
                 L::Launcher(LauncherEvent::Registered(data("LauncherRegistered", raw)?))
             }
@@ -618,27 +1077,68 @@ impl LedgerEvent {
             "custody.key.introduced.v1" => L::Key(KeyEvent::Introduced(data("KeyIntroduced", raw)?)),
             "custody.key.retired.v1" => L::Key(KeyEvent::Retired(data("KeyRetired", raw)?)),
             "custody.checkpoint.signed.v1" => L::Checkpoint(CheckpointEvent::Signed(data("CheckpointSigned", raw)?)),
+            "custody.workspace.registered.v1" => {
+                L::Workspace(WorkspaceEvent::Registered(data("WorkspaceRegistered", raw)?))
+            }
+            "custody.workspace.key_rotated.v1" => {
+                L::Workspace(WorkspaceEvent::KeyRotated(data("WorkspaceKeyRotated", raw)?))
+            }
+            "custody.workspace.imported.v1" => L::Workspace(WorkspaceEvent::Imported(data("WorkspaceImported", raw)?)),
+            "custody.workspace.proposal_opened.v1" => {
+                L::Workspace(WorkspaceEvent::ProposalOpened(data("WorkspaceProposalOpened", raw)?))
+            }
+            "custody.workspace.proposal_accepted.v1" => {
+                L::Workspace(WorkspaceEvent::ProposalAccepted(data("WorkspaceProposalAccepted", raw)?))
+            }
+            "custody.workspace.proposal_landed.v1" => {
+                L::Workspace(WorkspaceEvent::ProposalLanded(data("WorkspaceProposalLanded", raw)?))
+            }
+            "custody.workspace.proposal_rejected.v1" => {
+                L::Workspace(WorkspaceEvent::ProposalRejected(data("WorkspaceProposalRejected", raw)?))
+            }
+            "custody.grant.requested.v1" => L::Grant(GrantEvent::Requested(Box::new(data("GrantRequested", raw)?))),
+            "custody.grant.issued.v1" => L::Grant(GrantEvent::Issued(Box::new(data("GrantIssued", raw)?))),
+            "custody.grant.refused.v1" => L::Grant(GrantEvent::Refused(Box::new(data("GrantRefused", raw)?))),
+            "custody.grant.revoked.v1" => L::Grant(GrantEvent::Revoked(data("GrantRevoked", raw)?)),
             other => return Err(DecodeError::UnknownType(other.chars().take(120).collect())),
         })
     }
 
-    /// CloudEvents type and shape of ledger.v1.
+    /// CloudEvents type and shape of ledger.v2.
     pub fn names(&self) -> (&'static str, &'static str) {
         use LedgerEvent as L;
         let index = match self {
             L::Dispatch(DispatchEvent::Admitted(_)) => 0,
             L::Dispatch(DispatchEvent::Refused(_)) => 1,
             L::Dispatch(DispatchEvent::StopRequested(_)) => 2,
-            L::Run(RunEvent::Claimed(_)) => 3,
-            L::Run(RunEvent::Started(_)) => 4,
-            L::Run(RunEvent::Finished(_)) => 5,
-            L::Effect(EffectEvent::ModelCalled(_)) => 6,
-            L::Launcher(LauncherEvent::Registered(_)) => 7,
-            L::Launcher(LauncherEvent::Rotated(_)) => 8,
-            L::Launcher(LauncherEvent::Disabled(_)) => 9,
-            L::Key(KeyEvent::Introduced(_)) => 10,
-            L::Key(KeyEvent::Retired(_)) => 11,
-            L::Checkpoint(CheckpointEvent::Signed(_)) => 12,
+            L::Dispatch(DispatchEvent::FollowUpAccepted(_)) => 3,
+            L::Dispatch(DispatchEvent::FollowUpRefused(_)) => 4,
+            L::Run(RunEvent::Claimed(_)) => 5,
+            L::Run(RunEvent::Started(_)) => 6,
+            L::Run(RunEvent::Finished(_)) => 7,
+            L::Effect(EffectEvent::ModelCalled(_)) => 8,
+            L::Launcher(LauncherEvent::Registered(_)) => 9,
+            L::Launcher(LauncherEvent::Rotated(_)) => 10,
+            L::Launcher(LauncherEvent::Disabled(_)) => 11,
+            L::Key(KeyEvent::Introduced(_)) => 12,
+            L::Key(KeyEvent::Retired(_)) => 13,
+            L::Checkpoint(CheckpointEvent::Signed(_)) => 14,
+            L::Effect(EffectEvent::ToolIntended(_)) => 15,
+            L::Effect(EffectEvent::ToolFinished(_)) => 16,
+            L::Effect(EffectEvent::ToolRefused(_)) => 17,
+            L::Effect(EffectEvent::BudgetWarned(_)) => 18,
+            L::Effect(EffectEvent::BudgetExhausted(_)) => 19,
+            L::Workspace(WorkspaceEvent::Registered(_)) => 20,
+            L::Workspace(WorkspaceEvent::KeyRotated(_)) => 21,
+            L::Workspace(WorkspaceEvent::Imported(_)) => 22,
+            L::Workspace(WorkspaceEvent::ProposalOpened(_)) => 23,
+            L::Workspace(WorkspaceEvent::ProposalAccepted(_)) => 24,
+            L::Workspace(WorkspaceEvent::ProposalLanded(_)) => 25,
+            L::Workspace(WorkspaceEvent::ProposalRejected(_)) => 26,
+            L::Grant(GrantEvent::Requested(_)) => 27,
+            L::Grant(GrantEvent::Issued(_)) => 28,
+            L::Grant(GrantEvent::Refused(_)) => 29,
+            L::Grant(GrantEvent::Revoked(_)) => 30,
         };
         TYPES[index]
     }
@@ -652,6 +1152,8 @@ impl LedgerEvent {
             LedgerEvent::Launcher(_) => Kind::Launcher,
             LedgerEvent::Key(_) => Kind::Key,
             LedgerEvent::Checkpoint(_) => Kind::Checkpoint,
+            LedgerEvent::Workspace(_) => Kind::Workspace,
+            LedgerEvent::Grant(_) => Kind::Grant,
         }
     }
 
@@ -665,16 +1167,33 @@ impl LedgerEvent {
             L::Dispatch(DispatchEvent::Admitted(e)) => serde_json::to_value(e),
             L::Dispatch(DispatchEvent::Refused(e)) => serde_json::to_value(e),
             L::Dispatch(DispatchEvent::StopRequested(e)) => serde_json::to_value(e),
+            L::Dispatch(DispatchEvent::FollowUpAccepted(e)) => serde_json::to_value(e),
+            L::Dispatch(DispatchEvent::FollowUpRefused(e)) => serde_json::to_value(e),
             L::Run(RunEvent::Claimed(e)) => serde_json::to_value(e),
             L::Run(RunEvent::Started(e)) => serde_json::to_value(e),
             L::Run(RunEvent::Finished(e)) => serde_json::to_value(e),
             L::Effect(EffectEvent::ModelCalled(e)) => serde_json::to_value(e),
+            L::Effect(EffectEvent::ToolIntended(e)) => serde_json::to_value(e),
+            L::Effect(EffectEvent::ToolFinished(e)) => serde_json::to_value(e),
+            L::Effect(EffectEvent::ToolRefused(e)) => serde_json::to_value(e),
+            L::Effect(EffectEvent::BudgetWarned(e) | EffectEvent::BudgetExhausted(e)) => serde_json::to_value(e),
             L::Launcher(LauncherEvent::Registered(e)) => serde_json::to_value(e),
             L::Launcher(LauncherEvent::Rotated(e)) => serde_json::to_value(e),
             L::Launcher(LauncherEvent::Disabled(e)) => serde_json::to_value(e),
             L::Key(KeyEvent::Introduced(e)) => serde_json::to_value(e),
             L::Key(KeyEvent::Retired(e)) => serde_json::to_value(e),
             L::Checkpoint(CheckpointEvent::Signed(e)) => serde_json::to_value(e),
+            L::Workspace(WorkspaceEvent::Registered(e)) => serde_json::to_value(e),
+            L::Workspace(WorkspaceEvent::KeyRotated(e)) => serde_json::to_value(e),
+            L::Workspace(WorkspaceEvent::Imported(e)) => serde_json::to_value(e),
+            L::Workspace(WorkspaceEvent::ProposalOpened(e)) => serde_json::to_value(e),
+            L::Workspace(WorkspaceEvent::ProposalAccepted(e)) => serde_json::to_value(e),
+            L::Workspace(WorkspaceEvent::ProposalLanded(e)) => serde_json::to_value(e),
+            L::Workspace(WorkspaceEvent::ProposalRejected(e)) => serde_json::to_value(e),
+            L::Grant(GrantEvent::Requested(e)) => serde_json::to_value(e),
+            L::Grant(GrantEvent::Issued(e)) => serde_json::to_value(e),
+            L::Grant(GrantEvent::Refused(e)) => serde_json::to_value(e),
+            L::Grant(GrantEvent::Revoked(e)) => serde_json::to_value(e),
         }
     }
 

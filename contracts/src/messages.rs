@@ -1,4 +1,4 @@
-//! reply.v1, error.v1, audit.v1 and output.v1: what launchers, people and screens are told.
+//! reply.v1, error.v1, audit.v1 and output.v2: what launchers, people and screens are told.
 
 use crate::box_protocol::Frame;
 use serde::{Deserialize, Serialize};

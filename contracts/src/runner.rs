@@ -1,6 +1,7 @@
-//! agent-runner.v1: how to run an agent, so that the platform is generic over agents.
+//! agent-runner.v2: how to run an agent, so that the platform is generic over agents.
 
 use crate::ids::RunnerName;
+use crate::isolation::Isolation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,6 +33,18 @@ pub struct Runner {
     pub mcp: Option<Mcp>,
     /// Files to place before it starts.
     pub files: Vec<FileTemplate>,
+    /// The least isolation of its boxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// Symbolic links to place before it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkTemplate>,
+    /// Whether the agent insists on TCP: the worker then listens on 127.0.0.1 in the box, and the URLs are http.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loopback: bool,
+    /// The least that a box must offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// SPDX expression.
     pub licence: String,
     /// Where it comes from.
@@ -80,6 +93,12 @@ pub struct StreamRule {
     /// Frame field from JSON pointer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
+    /// Frame field from a constant, where the agent's event has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, Value>,
+    /// Whether later rules may make further frames of the same line.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// Where the session lives.
@@ -92,6 +111,45 @@ pub struct Session {
     pub resume_argv: Vec<String>,
     /// Where the agent's own session id comes from.
     pub id_from: IdFrom,
+    /// What it is made of.
+    #[serde(default, skip_serializing_if = "SessionKind::is_file")]
+    pub kind: SessionKind,
+}
+
+/// What a session is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionKind {
+    /// One file.
+    #[default]
+    File,
+    /// Everything below one folder, kept as one archive.
+    Directory,
+}
+
+impl SessionKind {
+    /// Whether it is one file, which is what a document without a word about it means.
+    pub fn is_file(&self) -> bool {
+        *self == SessionKind::File
+    }
+}
+
+/// The least that a box must offer. The installation's own limits count where they are higher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Bytes of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+    /// Bytes of `/tmp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tmp_bytes: Option<u64>,
+    /// Bytes of the home folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_bytes: Option<u64>,
 }
 
 /// Where the agent's own session id comes from.
@@ -141,4 +199,14 @@ pub struct FileTemplate {
     pub path: String,
     /// Its text, templated.
     pub template: String,
+}
+
+/// A symbolic link to place before the agent starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTemplate {
+    /// Where.
+    pub path: String,
+    /// What it leads to.
+    pub target: String,
 }

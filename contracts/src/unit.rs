@@ -72,6 +72,16 @@ impl Mode {
             Mode::Propose => "propose",
         }
     }
+
+    /// Whether this is allowed where `most` is the most: read only is less than a proposal, and that less than writing.
+    pub fn within(self, most: Mode) -> bool {
+        let rank = |mode| match mode {
+            Mode::Ro => 0,
+            Mode::Propose => 1,
+            Mode::Rw => 2,
+        };
+        rank(self) <= rank(most)
+    }
 }
 
 /// What set a dispatch off.
@@ -88,8 +98,9 @@ pub enum Trigger {
     Transcription,
 }
 
-/// How far the input of a dispatch is trusted. Derived from the trigger, never stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far the input of a dispatch is trusted. Derived from the trigger; an effect's record repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum InputTrust {
     /// From the person or their own schedule.
     Trusted,

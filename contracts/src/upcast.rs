@@ -15,8 +15,27 @@ pub struct Step {
     pub lift: fn(&str, Value) -> Result<Value, String>,
 }
 
-/// Every step there is. Empty while each contract has one version: then a document is its own newest form.
-pub const STEPS: &[Step] = &[];
+/// Every step there is. Each of these versions only adds optional fields and new shapes to the one before it.
+pub const STEPS: &[Step] = &[
+    Step { from: "agent-runner.v1", to: "agent-runner.v2", lift: as_it_is },
+    Step { from: "box.v1", to: "box.v2", lift: hello_of_box_v2 },
+    Step { from: "ledger.v1", to: "ledger.v2", lift: as_it_is },
+    Step { from: "output.v1", to: "output.v2", lift: as_it_is },
+];
+
+fn as_it_is(_: &str, document: Value) -> Result<Value, String> {
+    Ok(document)
+}
+
+/// A worker names the protocol that it speaks; that name is the one thing that changed.
+fn hello_of_box_v2(shape: &str, mut document: Value) -> Result<Value, String> {
+    if shape == "WorkerMessage"
+        && let Some(protocol) = document.get_mut("protocol")
+    {
+        *protocol = Value::from("box.v2");
+    }
+    Ok(document)
+}
 
 /// Why a document could not be brought to the newest version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

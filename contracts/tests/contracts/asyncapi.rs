@@ -113,7 +113,7 @@ fn payload(document: &Value, message: &str) -> jsonschema::Validator {
 #[test]
 fn payloads_describe_the_bytes_that_are_really_stored() {
     let document = document(&facts());
-    for golden in goldens().into_iter().filter(|g| g.contract == "ledger.v1") {
+    for golden in goldens().into_iter().filter(|g| g.contract == "ledger.v2") {
         let event_type = TYPES.iter().find(|(_, s)| *s == golden.shape).unwrap().0;
         let event = LedgerEvent::decode(event_type, &golden.value.to_string()).unwrap();
         let meta = Meta { time: "2026-11-22T21:00:00.000Z".into(), grant: Some("g".into()), ..Meta::default() };

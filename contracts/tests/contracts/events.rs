@@ -1,4 +1,4 @@
-//! ledger.v1's schema and the code say the same about each event: type, shape, kind, writer.
+//! ledger.v2's schema and the code say the same about each event: type, shape, kind, writer.
 
 use crate::fixtures::goldens;
 use custody_contracts::catalogue::{find, shapes};
@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 
 #[test]
 fn types_shapes_kinds_and_writers_are_the_schemas() {
-    let schema: Value = serde_json::from_str(find("ledger.v1").unwrap().schema).unwrap();
-    let listed: Vec<&str> = shapes("ledger.v1").unwrap().iter().map(String::as_str).collect();
+    let schema: Value = serde_json::from_str(find("ledger.v2").unwrap().schema).unwrap();
+    let listed: Vec<&str> = shapes("ledger.v2").unwrap().iter().map(String::as_str).collect();
     assert_eq!(listed, TYPES.map(|(_, shape)| shape));
-    for golden in goldens().into_iter().filter(|g| g.contract == "ledger.v1") {
+    for golden in goldens().into_iter().filter(|g| g.contract == "ledger.v2") {
         let event_type = TYPES.iter().find(|(_, s)| *s == golden.shape).unwrap().0;
         let event = LedgerEvent::decode(event_type, &golden.value.to_string()).unwrap();
         let definition = &schema["$defs"][&golden.shape];

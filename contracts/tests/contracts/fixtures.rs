@@ -3,9 +3,11 @@
 use custody_contracts::box_protocol::{Frame, GatewayMessage, Job, WorkerMessage};
 use custody_contracts::catalogue::ALL;
 use custody_contracts::events::{LedgerEvent, TYPES};
+use custody_contracts::launch::FollowUp;
 use custody_contracts::messages::{AuditRow, Chunk, ErrorDoc, Reply};
 use custody_contracts::runner::Runner;
 use custody_contracts::unit::Invocation;
+use custody_contracts::ws::{ClientFrame, ServerFrame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -59,16 +61,19 @@ pub(crate) type Decode = Box<dyn Fn(&Value) -> Result<Decoded, String>>;
 pub(crate) fn decoder(contract: &str, shape: &str) -> Option<Decode> {
     Some(match (contract, shape) {
         ("unit.v1", "Invocation") => Box::new(via::<Invocation>),
-        ("agent-runner.v1", "Runner") => Box::new(via::<Runner>),
-        ("box.v1", "WorkerMessage") => Box::new(via::<WorkerMessage>),
-        ("box.v1", "GatewayMessage") => Box::new(via::<GatewayMessage>),
-        ("box.v1", "Frame") => Box::new(via::<Frame>),
-        ("box.v1", "Job") => Box::new(via::<Job>),
+        ("agent-runner.v1" | "agent-runner.v2", "Runner") => Box::new(via::<Runner>),
+        ("box.v1" | "box.v2", "WorkerMessage") => Box::new(via::<WorkerMessage>),
+        ("box.v1" | "box.v2", "GatewayMessage") => Box::new(via::<GatewayMessage>),
+        ("box.v1" | "box.v2", "Frame") => Box::new(via::<Frame>),
+        ("box.v1" | "box.v2", "Job") => Box::new(via::<Job>),
+        ("input.v1", "FollowUp") => Box::new(via::<FollowUp>),
         ("reply.v1", "Reply") => Box::new(via::<Reply>),
         ("error.v1", "Error") => Box::new(via::<ErrorDoc>),
         ("audit.v1", "Row") => Box::new(via::<AuditRow>),
-        ("output.v1", "Chunk") => Box::new(via::<Chunk>),
-        ("ledger.v1", shape) => {
+        ("output.v1" | "output.v2", "Chunk") => Box::new(via::<Chunk>),
+        ("ws.v1", "ClientFrame") => Box::new(via::<ClientFrame>),
+        ("ws.v1", "ServerFrame") => Box::new(via::<ServerFrame>),
+        ("ledger.v1" | "ledger.v2", shape) => {
             let event_type = TYPES.iter().find(|(_, s)| *s == shape)?.0;
             Box::new(move |value| {
                 let event = LedgerEvent::decode(event_type, &value.to_string()).map_err(|e| e.to_string())?;

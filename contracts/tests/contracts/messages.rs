@@ -23,7 +23,7 @@ fn meta() -> Meta {
 }
 
 fn events() -> Vec<(LedgerEvent, Value)> {
-    let ledger = goldens().into_iter().filter(|g| g.contract == "ledger.v1");
+    let ledger = goldens().into_iter().filter(|g| g.contract == "ledger.v2");
     ledger
         .map(|g| {
             let event_type = TYPES.iter().find(|(_, s)| *s == g.shape).unwrap().0;
@@ -42,7 +42,7 @@ fn every_event_comes_out_of_its_envelope_as_it_went_in() {
         let envelope = &read[0];
         assert_eq!(envelope.event().unwrap(), event);
         assert_eq!(envelope.kind, event.names().0);
-        assert_eq!(envelope.dataschema, format!("custody:ledger.v1#/$defs/{}", event.names().1));
+        assert_eq!(envelope.dataschema, format!("custody:ledger.v2#/$defs/{}", event.names().1));
         assert_eq!(
             (envelope.id.as_str(), envelope.source.as_str(), envelope.keyid.as_str(), envelope.time.as_str()),
             ("c-1/0", "custody/authority", "k-1", meta().time.as_str())

@@ -143,4 +143,19 @@ fn a_name_is_checked_also_when_it_is_deserialized_and_a_bad_one_is_cut() {
 #[case::beyond_stays_at_the_last_second(u64::MAX, "9999-12-31T23:59:59.615Z")]
 fn moments_are_written_in_rfc_3339(#[case] millis: u64, #[case] expected: &str) {
     assert_eq!(UnixMillis(millis).rfc3339(), expected);
+    let back = UnixMillis::parse(expected).unwrap();
+    assert_eq!(back.rfc3339(), expected);
+    assert!(millis > 253_402_300_799_999 || back == UnixMillis(millis));
+}
+
+#[rstest]
+#[case::no_fraction("2026-11-22T21:00:00Z", Some(1_795_381_200_000))]
+#[case::another_zone("2026-11-22T21:00:00+01:00", None)]
+#[case::no_time("2026-11-22", None)]
+#[case::no_month("2026-13-22T21:00:00Z", None)]
+#[case::other_signs("2026/11/22 21:00:00Z", None)]
+#[case::not_ascii("2026-11-22T21:00:0\u{e9}Z", None)]
+#[case::nothing("", None)]
+fn only_moments_as_we_write_them_are_read(#[case] text: &str, #[case] expected: Option<u64>) {
+    assert_eq!(UnixMillis::parse(text), expected.map(UnixMillis));
 }

@@ -7,10 +7,11 @@ use rstest::rstest;
 use std::collections::BTreeMap;
 
 /// ws.v1 stays open until something speaks it: a seal before its bridge exists would freeze guesses.
-const OPEN: &[&str] = &["ws.v1"];
+/// The second versions are open while the execution core is being built on them.
+const OPEN: &[&str] = &["input.v1", "ws.v1", "agent-runner.v2", "box.v2", "ledger.v2", "output.v2"];
 
 #[test]
-fn every_contract_but_the_bridge_is_sealed_and_has_not_changed() {
+fn every_contract_but_the_open_ones_is_sealed_and_has_not_changed() {
     for contract in ALL {
         let expected = if OPEN.contains(&contract.name) { SealState::Unsealed } else { SealState::Sealed };
         assert_eq!(state(contract.name), Ok(expected), "{}", contract.name);
