@@ -3,8 +3,10 @@
 
 use crate::table::{Table, folded_table};
 use custody_contracts::events::{
-    CheckpointEvent, DispatchEvent, KeyEvent, LauncherEvent, LedgerEvent, RunEvent, SignatureRule,
+    CheckpointEvent, DispatchEvent, EffectEvent, GrantCheck, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
+    SignatureRule,
 };
+use custody_contracts::grant::GrantEvent;
 use custody_ledger::{Projection, Recorded};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,7 @@ pub struct AuditState {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub seqs: Vec<u64>,
     /// `chain/<dispatch>`: what was seen, in order, each once: `a`dmitted, `r`efused, `x` stop asked,
-    /// `c`laimed, `s`tarted, `f`inished.
+    /// `u` more said, `c`laimed, `s`tarted, `f`inished. `grant/<id>`: `i`ssued, re`v`oked.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub seen: String,
     /// `anomaly/<seq>`: what cannot be.
@@ -90,7 +92,7 @@ pub struct Audit;
 
 impl Projection for Audit {
     const NAME: &'static str = "audit";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type State = Table<AuditState>;
 
     fn apply(state: &mut Self::State, recorded: &Recorded) {
@@ -105,11 +107,20 @@ impl Projection for Audit {
         match event {
             LedgerEvent::Dispatch(e) => on_dispatch(state, recorded, e),
             LedgerEvent::Run(e) => on_run(state, recorded, e),
-            LedgerEvent::Effect(custody_contracts::events::EffectEvent::ModelCalled(e)) => {
-                let chain = chain(state, e.dispatch.as_str(), recorded);
+            LedgerEvent::Effect(e) => {
+                let chain = chain(state, e.dispatch().as_str(), recorded);
                 let running = chain.seen.contains('c');
                 if !running {
-                    anomaly(state, recorded, "a model was called for a dispatch that no runtime claimed");
+                    let what = match e {
+                        EffectEvent::ModelCalled(_) => "a model was called for a dispatch that no runtime claimed",
+                        EffectEvent::ToolIntended(_) | EffectEvent::ToolFinished(_) | EffectEvent::ToolRefused(_) => {
+                            "a tool was called for a dispatch that no runtime claimed"
+                        }
+                        EffectEvent::BudgetWarned(_) | EffectEvent::BudgetExhausted(_) => {
+                            "a budget was used by a dispatch that no runtime claimed"
+                        }
+                    };
+                    anomaly(state, recorded, what);
                 }
             }
             LedgerEvent::Launcher(e) => on_launcher(state, recorded, e),
@@ -117,6 +128,16 @@ impl Projection for Audit {
                 state.edit(&["key/", &e.kid].concat()).key_role = Some(e.role.as_str().to_owned());
             }
             LedgerEvent::Key(KeyEvent::Retired(e)) => state.edit(&["key/", &e.kid].concat()).retired = true,
+            // Counted above; who may do what was decided before it was written.
+            LedgerEvent::Workspace(_) => {}
+            LedgerEvent::Grant(e) => {
+                let key = ["grant/", e.grant().as_str()].concat();
+                match e {
+                    GrantEvent::Issued(_) => state.edit(&key).saw('i'),
+                    GrantEvent::Revoked(_) => state.edit(&key).saw('v'),
+                    GrantEvent::Requested(_) | GrantEvent::Refused(_) => {}
+                }
+            }
             LedgerEvent::Checkpoint(CheckpointEvent::Signed(e)) => {
                 let row = state.edit("checkpoint");
                 let grows = e.size > row.size;
@@ -157,11 +178,23 @@ fn on_dispatch(state: &mut Table<AuditState>, recorded: &Recorded, event: &Dispa
         DispatchEvent::Admitted(e) => (&e.dispatch, 'a', Some(&e.launch.launcher)),
         DispatchEvent::Refused(e) => (&e.dispatch, 'r', Some(&e.launch.launcher)),
         DispatchEvent::StopRequested(e) => (&e.dispatch, 'x', None),
+        DispatchEvent::FollowUpAccepted(e) => (&e.dispatch, 'u', None),
+        // Under the message's own name: whoever is refused must not write into another one's chain.
+        DispatchEvent::FollowUpRefused(e) => {
+            chain(state, e.message.as_str(), recorded);
+            return;
+        }
     };
     let row = chain(state, dispatch.as_str(), recorded);
     let before = row.seen.clone();
     row.saw(mark);
-    if mark != 'x' && (before.contains('a') || before.contains('r')) {
+    if mark == 'u' && (!before.contains('a') || before.contains('f')) {
+        anomaly(state, recorded, "more was said to a dispatch that was never admitted or has ended");
+    }
+    if let DispatchEvent::Admitted(e) = event {
+        on_grant_used(state, recorded, &e.grant);
+    }
+    if matches!(mark, 'a' | 'r') && (before.contains('a') || before.contains('r')) {
         anomaly(state, recorded, "a dispatch was decided twice");
     }
     if let Some(launcher) = launcher {
@@ -172,6 +205,22 @@ fn on_dispatch(state: &mut Table<AuditState>, recorded: &Recorded, event: &Dispa
             anomaly(state, recorded, "a dispatch was admitted for a launcher that is not registered");
         }
     }
+}
+
+fn on_grant_used(state: &mut Table<AuditState>, recorded: &Recorded, grant: &GrantCheck) {
+    let what = match grant {
+        GrantCheck::NotChecked if state.get("total/custody.grant.issued.v1").is_none() => return,
+        GrantCheck::NotChecked => "a dispatch was admitted without a grant",
+        GrantCheck::Checked(used) => {
+            let seen = state.get(&["grant/", used.id.as_str()].concat()).map_or("", |row| row.seen.as_str());
+            match (seen.contains('i'), seen.contains('v')) {
+                (true, false) => return,
+                (true, true) => "a dispatch was admitted under a grant that was revoked",
+                (false, _) => "a dispatch was admitted under a grant that was never issued",
+            }
+        }
+    };
+    anomaly(state, recorded, what);
 }
 
 fn on_run(state: &mut Table<AuditState>, recorded: &Recorded, event: &RunEvent) {

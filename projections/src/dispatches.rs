@@ -23,6 +23,8 @@ pub enum Status {
     Stopping,
     /// It ended and did what it was asked.
     Completed,
+    /// Its time was up, and its session file is kept for a later turn.
+    Parked,
     /// It ended otherwise.
     Ended,
 }
@@ -37,13 +39,14 @@ impl Status {
             Status::Running => "running",
             Status::Stopping => "stopping",
             Status::Completed => "completed",
+            Status::Parked => "parked",
             Status::Ended => "ended",
         }
     }
 
     /// Whether nothing follows any more.
     pub fn is_terminal(self) -> bool {
-        matches!(self, Status::Refused | Status::Completed | Status::Ended)
+        matches!(self, Status::Refused | Status::Completed | Status::Parked | Status::Ended)
     }
 }
 
@@ -93,6 +96,18 @@ pub struct DispatchRow {
     pub session_digest: Option<String>,
     /// Digest of the session file that it resumed from.
     pub resume_digest: Option<String>,
+    /// The grant that it was admitted under.
+    pub grant: Option<String>,
+    /// Who asked for a stop first, when somebody did.
+    pub stop_by: Option<String>,
+    /// The most turns that its box takes.
+    pub turns_max: Option<u64>,
+    /// Follow-ups accepted.
+    pub follow_ups: u32,
+    /// Turns that its box took, when they were counted.
+    pub turns: Option<u32>,
+    /// Where it was claimed; 0 while it waits.
+    pub claimed_seq: u64,
     /// Terminal events seen; more than one is an anomaly.
     pub terminal_events: u32,
     /// Sequence of its first event.
@@ -107,7 +122,7 @@ pub struct Dispatches;
 
 impl Projection for Dispatches {
     const NAME: &'static str = "dispatches";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 3;
     type State = Table<DispatchRow>;
 
     fn apply(state: &mut Self::State, recorded: &Recorded) {
@@ -115,7 +130,12 @@ impl Projection for Dispatches {
             Some(LedgerEvent::Dispatch(event)) => on_dispatch(state, recorded, event),
             Some(LedgerEvent::Run(event)) => on_run(state, recorded, event),
             Some(
-                LedgerEvent::Effect(_) | LedgerEvent::Launcher(_) | LedgerEvent::Key(_) | LedgerEvent::Checkpoint(_),
+                LedgerEvent::Effect(_)
+                | LedgerEvent::Launcher(_)
+                | LedgerEvent::Key(_)
+                | LedgerEvent::Checkpoint(_)
+                | LedgerEvent::Workspace(_)
+                | LedgerEvent::Grant(_),
             )
             | None => {}
         }
@@ -142,6 +162,8 @@ fn on_dispatch(state: &mut Table<DispatchRow>, recorded: &Recorded, event: &Disp
             row.runner = Some(e.runner.name.to_string());
             row.image = Some(e.runner.image.clone());
             row.what = first_words(&e.unit.start);
+            row.grant.clone_from(&recorded.envelope.grant);
+            row.turns_max = e.unit.limits.as_ref().and_then(|l| l.turns);
             row.decided_at.clone_from(&recorded.envelope.time);
         }
         DispatchEvent::Refused(e) => {
@@ -150,6 +172,8 @@ fn on_dispatch(state: &mut Table<DispatchRow>, recorded: &Recorded, event: &Disp
                 return;
             }
             row.status = Status::Refused;
+            // Whom it named, where the launch could be read that far: they see it in their own list.
+            row.subject.clone_from(&recorded.envelope.subject);
             row.launcher = e.launch.launcher.to_string();
             row.reason = Some(e.reason.clone());
             row.detail = Some(e.detail.clone());
@@ -161,7 +185,14 @@ fn on_dispatch(state: &mut Table<DispatchRow>, recorded: &Recorded, event: &Disp
             if !row.status.is_terminal() {
                 row.status = Status::Stopping;
             }
+            row.stop_by.get_or_insert_with(|| e.by.clone());
         }
+        DispatchEvent::FollowUpAccepted(e) => {
+            let row = touch(state, e.dispatch.as_str(), recorded);
+            row.follow_ups = row.follow_ups.max(e.n);
+        }
+        // A refused message is no dispatch: its own row would say nothing that the audit does not.
+        DispatchEvent::FollowUpRefused(_) => {}
     }
 }
 
@@ -174,6 +205,7 @@ fn on_run(state: &mut Table<DispatchRow>, recorded: &Recorded, event: &RunEvent)
                 return;
             }
             row.attempt = e.attempt;
+            row.claimed_seq = recorded.seq.0;
             row.resume_digest.clone_from(&e.resume_digest);
             if row.status == Status::Queued {
                 row.status = Status::Starting;
@@ -197,7 +229,12 @@ fn on_run(state: &mut Table<DispatchRow>, recorded: &Recorded, event: &RunEvent)
                 return;
             }
             let completed = e.reason == custody_contracts::events::StopReason::Completed;
-            row.status = if completed { Status::Completed } else { Status::Ended };
+            row.status = match (completed, e.parked) {
+                (true, _) => Status::Completed,
+                (false, true) => Status::Parked,
+                (false, false) => Status::Ended,
+            };
+            row.turns = e.turns;
             row.reason = Some(e.reason.as_str().to_owned());
             row.detail.clone_from(&e.detail);
             row.exit_code = e.exit_code;

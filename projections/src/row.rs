@@ -1,10 +1,12 @@
 //! One line of the audit tail from one recorded event. The same function serves the command line and the screens.
 
 use custody_contracts::events::{
-    CheckpointEvent, DispatchEvent, EffectEvent, EffectOutcome, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
-    StopReason,
+    Budget, CheckpointEvent, DispatchEvent, EffectEvent, EffectOutcome, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
+    StopReason, ToolPhase,
 };
+use custody_contracts::grant::GrantEvent;
 use custody_contracts::messages::AuditRow;
+use custody_contracts::workspace::WorkspaceEvent;
 use custody_ledger::Recorded;
 
 /// Outcome, dispatch, scope and object of an event.
@@ -57,7 +59,16 @@ fn of_event(event: &LedgerEvent) -> Said {
             said("refused", Some(e.dispatch.as_str()), None, format!("{}: {}", e.reason, e.detail))
         }
         LedgerEvent::Dispatch(DispatchEvent::StopRequested(e)) => {
-            said("ok", Some(e.dispatch.as_str()), None, format!("stop asked by {}", e.by))
+            let why = e.reason.map_or_else(String::new, |r| format!(" as {}", r.as_str()));
+            said("ok", Some(e.dispatch.as_str()), None, format!("stop{why} within {} ms asked by {}", e.grace_ms, e.by))
+        }
+        LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)) => {
+            let object = format!("follow-up {} by {}, {} bytes", e.n, e.by, e.bytes);
+            said("ok", Some(e.dispatch.as_str()), Some("agent:run".into()), object)
+        }
+        LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)) => {
+            let of = e.dispatch.as_ref().unwrap_or(&e.message);
+            said("refused", Some(of.as_str()), None, format!("follow-up by {}: {}: {}", e.by, e.reason, e.detail))
         }
         LedgerEvent::Run(RunEvent::Claimed(e)) => {
             said("ok", Some(e.dispatch.as_str()), None, format!("attempt {} by {}", e.attempt, e.runtime))
@@ -69,13 +80,38 @@ fn of_event(event: &LedgerEvent) -> Said {
         LedgerEvent::Run(RunEvent::Finished(e)) => {
             let outcome = if e.reason == StopReason::Completed { "ok" } else { "failed" };
             let detail = e.detail.as_ref().map_or_else(String::new, |d| format!(": {d}"));
-            let object = format!("{} after {} ms{detail}", e.reason.as_str(), e.usage.wall_ms);
+            let commits: String =
+                e.commits.iter().map(|c| format!(", {} {}", c.workspace, c.outcome.as_str())).collect();
+            let parked = if e.parked { ", parked" } else { "" };
+            let object = format!("{}{parked} after {} ms{commits}{detail}", e.reason.as_str(), e.usage.wall_ms);
             said(outcome, Some(e.dispatch.as_str()), None, object)
         }
         LedgerEvent::Effect(EffectEvent::ModelCalled(e)) => {
             let outcome = if e.outcome == EffectOutcome::Succeeded { "ok" } else { "failed" };
             let object = format!("{} at {}, {}+{} tokens", e.model, e.upstream, e.input_tokens, e.output_tokens);
             said(outcome, Some(e.dispatch.as_str()), Some("model:call".into()), object)
+        }
+        LedgerEvent::Effect(EffectEvent::ToolIntended(e)) => {
+            let object = format!("{} #{} intended, {}", e.tool, e.n, e.args_digest);
+            said("ok", Some(e.dispatch.as_str()), Some(e.scope.clone()), object)
+        }
+        LedgerEvent::Effect(EffectEvent::ToolFinished(e)) => {
+            let outcome = if e.phase == ToolPhase::Succeeded { "ok" } else { "failed" };
+            let why = e.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            let object = format!("tool call #{} {}{why}", e.n, e.phase.as_str());
+            said(outcome, Some(e.dispatch.as_str()), None, object)
+        }
+        LedgerEvent::Effect(EffectEvent::ToolRefused(e)) => {
+            let tool = e.tool.as_deref().unwrap_or("a tool");
+            let times = if e.count > 1 { format!(" {} times", e.count) } else { String::new() };
+            let object = format!("{tool} #{}{times}: {}: {}", e.n, e.reason, e.detail);
+            said("refused", Some(e.dispatch.as_str()), None, object)
+        }
+        LedgerEvent::Effect(EffectEvent::BudgetWarned(e)) => {
+            said("ok", Some(e.dispatch.as_str()), None, budget("nearly used up", e))
+        }
+        LedgerEvent::Effect(EffectEvent::BudgetExhausted(e)) => {
+            said("refused", Some(e.dispatch.as_str()), None, budget("used up", e))
         }
         LedgerEvent::Launcher(LauncherEvent::Registered(e)) => {
             said("ok", None, None, format!("launcher {} for {}", e.launcher, e.subjects.join(",")))
@@ -93,7 +129,66 @@ fn of_event(event: &LedgerEvent) -> Said {
         LedgerEvent::Checkpoint(CheckpointEvent::Signed(e)) => {
             said("ok", None, None, format!("{} messages, root {}", e.size, e.root))
         }
+        LedgerEvent::Workspace(e) => on_workspace(e),
+        LedgerEvent::Grant(e) => on_grant(e),
     }
+}
+
+fn on_grant(event: &GrantEvent) -> Said {
+    match event {
+        GrantEvent::Requested(e) => {
+            let of = format!("{} asks {} for a grant to {}: {}", e.by, e.wanted.subject, e.wanted.launcher, e.why);
+            said("ok", None, None, of)
+        }
+        GrantEvent::Issued(e) => {
+            let (grant, from) = (&e.grant, e.parent.as_ref().map_or_else(String::new, |p| format!(" from {p}")));
+            let on = grant.workspaces.iter().map(|w| format!(" {}:{}", w.id, w.mode.as_str())).collect::<String>();
+            let what = format!("{} of {} to {}{from}:{on}", grant.id, grant.subject, grant.launcher);
+            said("ok", None, None, format!("{what}, {} tools, until {}", grant.tools.len(), grant.expires))
+        }
+        GrantEvent::Refused(e) => said("refused", None, None, format!("{}: {}: {}", e.wanted.id, e.reason, e.detail)),
+        GrantEvent::Revoked(e) => said("ok", None, None, format!("{} revoked by {}: {}", e.grant, e.by, e.why)),
+    }
+}
+
+fn on_workspace(event: &WorkspaceEvent) -> Said {
+    let workspace = event.workspace();
+    let of = |proposal: &custody_contracts::ids::DispatchId, what: String| {
+        said("ok", Some(proposal.as_str()), Some("workspace:propose".into()), what)
+    };
+    match event {
+        WorkspaceEvent::Registered(e) => said(
+            "ok",
+            None,
+            None,
+            format!("workspace {workspace} of {}, {} at most", e.owner, e.workspace.mode.as_str()),
+        ),
+        WorkspaceEvent::KeyRotated(e) => said(
+            "ok",
+            None,
+            None,
+            format!("workspace {workspace} for {} new recipients by {}", e.recipients.len(), e.by),
+        ),
+        WorkspaceEvent::Imported(e) => said(
+            "ok",
+            None,
+            Some("workspace:write".into()),
+            format!("workspace {workspace} is {} by {}", e.commit, e.by),
+        ),
+        WorkspaceEvent::ProposalOpened(e) => {
+            let why = e.reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
+            of(&e.proposal, format!("{} waits for the owner of {workspace}{why}", e.commit))
+        }
+        WorkspaceEvent::ProposalAccepted(e) => of(&e.proposal, format!("accepted in {workspace} by {}", e.by)),
+        WorkspaceEvent::ProposalLanded(e) => of(&e.proposal, format!("landed in {workspace} as {}", e.commit)),
+        WorkspaceEvent::ProposalRejected(e) => {
+            of(&e.proposal, format!("rejected in {workspace} by {}: {}", e.by, e.why))
+        }
+    }
+}
+
+fn budget(how: &str, e: &Budget) -> String {
+    format!("{}'s budget is {how}: {} of {} {}", e.scope.as_str(), e.used, e.limit, e.measure.as_str())
 }
 
 /// Text from outside, cut to `max` characters, control and format characters replaced.

@@ -116,11 +116,18 @@ impl Projection for Sessions {
                 }
             }
             Some(
-                LedgerEvent::Dispatch(DispatchEvent::Refused(_) | DispatchEvent::StopRequested(_))
+                LedgerEvent::Dispatch(
+                    DispatchEvent::Refused(_)
+                    | DispatchEvent::StopRequested(_)
+                    | DispatchEvent::FollowUpAccepted(_)
+                    | DispatchEvent::FollowUpRefused(_),
+                )
                 | LedgerEvent::Effect(_)
                 | LedgerEvent::Launcher(_)
                 | LedgerEvent::Key(_)
-                | LedgerEvent::Checkpoint(_),
+                | LedgerEvent::Checkpoint(_)
+                | LedgerEvent::Workspace(_)
+                | LedgerEvent::Grant(_),
             )
             | None => {}
         }

@@ -8,7 +8,7 @@
 //! `launch.*.*`, SERVICES for what its roles write, for the JetStream API and for acks. Push consumers deliver to
 //! `deliver.<user>.*`, which LOG exports to SERVICES; replies to launchers go from SERVICES to EDGE as `reply.*.*`.
 
-use crate::spec::{BLOBS, LAUNCH, LAUNCH_CONSUMER, LEDGER, OUTPUT};
+use crate::spec::{BLOBS, LAUNCH, LAUNCH_CONSUMER, LEDGER, OUTPUT, WORKSPACES};
 use crate::subject::{COMMAND_ALL, IN_ALL, LAUNCH_ALL, LEDGER_ALL, OUT_ALL, QUERY_ALL, REPLY_ALL};
 use custody_contracts::events::{Kind, Role};
 use custody_contracts::ids::LauncherId;
@@ -28,6 +28,8 @@ pub enum ServiceUser {
     Gateway,
     /// Folds.
     Projector,
+    /// The web: sign-in, REST, the bridge. It reads, asks and commands; it appends nothing.
+    Api,
     /// The command line of an operator: commands, queries, reads.
     Operator,
     /// Breaks glass: the only one that may make and change streams. Used by `streams apply` and at first start.
@@ -36,11 +38,12 @@ pub enum ServiceUser {
 
 impl ServiceUser {
     /// Everyone.
-    pub const ALL: [ServiceUser; 6] = [
+    pub const ALL: [ServiceUser; 7] = [
         ServiceUser::Authority,
         ServiceUser::Runtime,
         ServiceUser::Gateway,
         ServiceUser::Projector,
+        ServiceUser::Api,
         ServiceUser::Operator,
         ServiceUser::Admin,
     ];
@@ -52,6 +55,7 @@ impl ServiceUser {
             ServiceUser::Runtime => "runtime",
             ServiceUser::Gateway => "gateway",
             ServiceUser::Projector => "projector",
+            ServiceUser::Api => "api",
             ServiceUser::Operator => "operator",
             ServiceUser::Admin => "admin",
         }
@@ -81,7 +85,10 @@ const INBOX: &str = "_INBOX_";
 const DELIVER_ALL: &str = "deliver.*.*";
 const API_ALL: &str = "$JS.API.>";
 /// What services may reach in LOG beside the API, each as far as its own permissions go.
-const DOORS: [&str; 6] = [LEDGER_ALL, OUT_ALL, IN_ALL, "$O.blobs.>", "$JS.ACK.>", "$JS.FC.>"];
+const DOORS: [&str; 7] = [LEDGER_ALL, OUT_ALL, IN_ALL, "$O.blobs.>", "$O.workspaces.>", "$JS.ACK.>", "$JS.FC.>"];
+
+/// What a person may command over the web: their dispatches and their grants. Launchers and keys are an operator's.
+const API_COMMANDS: [&str; 2] = ["command.dispatch.>", "command.grant.>"];
 
 /// What the push consumers of a user deliver to, before the last token; from its inbox prefix.
 pub fn deliver_prefix(inbox_prefix: &str) -> String {
@@ -203,6 +210,14 @@ fn looks(stream: &str) -> Vec<String> {
     reads(stream).into_iter().filter(|s| !s.contains(".CONSUMER.")).collect()
 }
 
+/// Reading and writing the workspaces that are kept in NATS, and purging what a rotation of keys left behind there.
+fn keeps_workspaces() -> Vec<String> {
+    let mut rights = reads(WORKSPACES);
+    rights.push("$O.workspaces.>".to_owned());
+    rights.push(["$JS.API.STREAM.PURGE.", WORKSPACES].concat());
+    rights
+}
+
 /// The rights of a service.
 pub fn service_permissions(user: ServiceUser) -> Permissions {
     let inbox = [&user.inbox_prefix(), ".>"].concat();
@@ -221,7 +236,7 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
     let mut answers = false;
     match user {
         ServiceUser::Authority => {
-            publish.push(REPLY_ALL.to_owned());
+            publish.extend(list(&[REPLY_ALL, IN_ALL]));
             publish.extend(looks(LAUNCH));
             for verb in ["CREATE", "INFO", "MSG.NEXT"] {
                 publish.push(["$JS.API.CONSUMER.", verb, ".", LAUNCH, ".", LAUNCH_CONSUMER].concat());
@@ -235,6 +250,9 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
             publish.extend(reads(OUTPUT));
             publish.extend(reads(BLOBS));
             publish.push("$O.blobs.>".to_owned());
+            // It can end any box anyway; asking authority puts who asked into the ledger.
+            publish.push("command.dispatch.stop".to_owned());
+            publish.extend(keeps_workspaces());
         }
         ServiceUser::Gateway => {
             publish.push(OUT_ALL.to_owned());
@@ -247,11 +265,17 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
             subscribe.push(QUERY_ALL.to_owned());
             answers = true;
         }
+        ServiceUser::Api => {
+            publish.extend(API_COMMANDS.map(str::to_owned));
+            publish.push(QUERY_ALL.to_owned());
+            publish.extend(reads(OUTPUT));
+        }
         ServiceUser::Operator => {
             publish.extend(list(&[COMMAND_ALL, QUERY_ALL]));
             publish.extend(reads(OUTPUT));
             publish.extend(reads(BLOBS));
             publish.extend(looks(LAUNCH));
+            publish.extend(keeps_workspaces());
         }
         ServiceUser::Admin => {}
     }

@@ -19,6 +19,10 @@ pub const TRANSCRIPT: &str = "TRANSCRIPT";
 pub const BLOBS: &str = "OBJ_blobs";
 /// The object store's bucket: the `<bucket>` of `$O.<bucket>.C.*` and `$O.<bucket>.M.*`.
 pub const BLOBS_BUCKET: &str = "blobs";
+/// The stream behind the object store `workspaces`.
+pub const WORKSPACES: &str = "OBJ_workspaces";
+/// The object store of workspaces whose bucket is `nats://workspaces`.
+pub const WORKSPACES_BUCKET: &str = "workspaces";
 /// The durable consumer of LAUNCH, shared by every replica of authority.
 pub const LAUNCH_CONSUMER: &str = "authority";
 
@@ -69,6 +73,8 @@ pub struct StreamOptions {
     pub transcript_bytes_max: i64,
     /// Bytes of all blobs after which new ones are refused.
     pub blobs_bytes_max: i64,
+    /// Bytes of all workspaces in NATS after which nothing lands in them.
+    pub workspaces_bytes_max: i64,
 }
 
 /// How many servers hold a stream.
@@ -81,7 +87,7 @@ pub enum Replicas {
 }
 
 impl StreamOptions {
-    /// Sizes for one machine: 20 GiB in all, so that a laptop's disk survives.
+    /// Sizes for one machine: 24 GiB in all, so that a laptop's disk survives.
     pub fn one_machine() -> StreamOptions {
         StreamOptions {
             replicas: Replicas::One,
@@ -90,6 +96,7 @@ impl StreamOptions {
             output_bytes_max: 4 * GIB,
             transcript_bytes_max: GIB,
             blobs_bytes_max: 6 * GIB,
+            workspaces_bytes_max: 4 * GIB,
         }
     }
 
@@ -101,6 +108,7 @@ impl StreamOptions {
             self.output_bytes_max,
             self.transcript_bytes_max,
             self.blobs_bytes_max,
+            self.workspaces_bytes_max,
         ]
         .into_iter()
         .fold(0, i64::saturating_add)
@@ -214,7 +222,7 @@ pub fn ledger(options: &StreamOptions) -> StreamSpec {
         allow_direct: true,
         allow_atomic: true,
         compression: "s2".to_owned(),
-        ..base(options, LEDGER, "Every decision and effect, in one order.", "ledger.v1", &[subject::LEDGER_ALL])
+        ..base(options, LEDGER, "Every decision and effect, in one order.", "ledger.v2", &[subject::LEDGER_ALL])
     }
 }
 
@@ -245,7 +253,7 @@ pub fn output(options: &StreamOptions) -> StreamSpec {
             Replicas::One => PersistMode::Async,
             Replicas::Three => PersistMode::Default,
         },
-        ..base(options, OUTPUT, "What dispatches say and are told.", "output.v1", &[subject::OUT_ALL, subject::IN_ALL])
+        ..base(options, OUTPUT, "What dispatches say and are told.", "output.v2", &[subject::OUT_ALL, subject::IN_ALL])
     }
 }
 
@@ -279,9 +287,26 @@ pub fn blobs(options: &StreamOptions) -> StreamSpec {
     }
 }
 
+/// The object store of workspaces whose bucket is `nats://workspaces`. Purging is possible for who mounts them: after a
+/// rotation of keys the packs for the old key go.
+pub fn workspaces(options: &StreamOptions) -> StreamSpec {
+    StreamSpec {
+        max_bytes: options.workspaces_bytes_max,
+        max_msg_size: int(BLOB_CHUNK_BYTES + LEDGER_HEADER_BYTES_MAX),
+        allow_direct: true,
+        ..base(
+            options,
+            WORKSPACES,
+            "Workspaces that are kept in NATS: packs and heads.",
+            "workspace.v1",
+            &["$O.workspaces.C.>", "$O.workspaces.M.>"],
+        )
+    }
+}
+
 /// Every stream of ours, in the order in which they are made.
 pub fn all(options: &StreamOptions) -> Vec<StreamSpec> {
-    vec![ledger(options), launch(options), output(options), transcript(options), blobs(options)]
+    vec![ledger(options), launch(options), output(options), transcript(options), blobs(options), workspaces(options)]
 }
 
 fn int(bytes: usize) -> i64 {

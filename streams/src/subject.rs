@@ -201,7 +201,7 @@ impl LogSubject {
         let tokens: Vec<&str> = text.split('.').collect();
         Ok(match tokens.as_slice() {
             ["ledger", kind, id] => LogSubject::Ledger {
-                kind: Kind::parse(kind).ok_or_else(|| BadSubject::new(text, "the kind is not one of ledger.v1"))?,
+                kind: Kind::parse(kind).ok_or_else(|| BadSubject::new(text, "the kind is not one of ledger.v2"))?,
                 id: Token::parse(id)?,
             },
             ["launch", launcher, verb] => {
@@ -223,6 +223,14 @@ impl LogSubject {
     /// [`BadSubject`] when the id is not a token.
     pub fn out(dispatch: &str) -> Result<LogSubject, BadSubject> {
         Ok(LogSubject::Out { dispatch: Token::parse(dispatch)? })
+    }
+
+    /// `unit.<dispatch>.in`.
+    ///
+    /// # Errors
+    /// [`BadSubject`] when the id is not a token.
+    pub fn input(dispatch: &str) -> Result<LogSubject, BadSubject> {
+        Ok(LogSubject::In { dispatch: Token::parse(dispatch)? })
     }
 
     /// `launch.<launcher>.<verb>`.

@@ -58,7 +58,7 @@ fn a_missing_stream_is_one_allowed_change() {
     &[("num_replicas", true)])]
 #[case::a_stray_denial(output(&options()), json!({ "deny_delete": true }), &[("deny_delete", false)])]
 #[case::our_metadata(ledger(&options()), json!({ "metadata": {} }), &[("metadata", true)])]
-#[case::foreign_metadata(ledger(&options()), json!({ "metadata": { "custody.schema": "ledger.v1", "team": "x" } }), &[])]
+#[case::foreign_metadata(ledger(&options()), json!({ "metadata": { "custody.schema": "ledger.v2", "team": "x" } }), &[])]
 fn changes(#[case] spec: StreamSpec, #[case] actual: Value, #[case] wanted: &[(&str, bool)]) {
     let mut config = as_the_server_says(&spec);
     config.as_object_mut().unwrap().extend(actual.as_object().unwrap().clone());

@@ -30,7 +30,7 @@ fn a_subject_survives_parse_and_display(#[case] text: &str) {
 #[case::inbox("_INBOX_a.x")]
 #[case::wildcard("launch.*.dispatch")]
 #[case::full_wildcard("command.>")]
-#[case::unknown_kind("ledger.grant.g-1")]
+#[case::unknown_kind("ledger.party.p-1")]
 #[case::extra_token("ledger.dispatch.d-1.x")]
 #[case::missing_token("launch.web-chat")]
 #[case::empty_token("launch..dispatch")]

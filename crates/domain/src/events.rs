@@ -3,6 +3,8 @@
 use custody_contracts::events::{
     CheckpointEvent, DispatchEvent, EffectEvent, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
 };
+use custody_contracts::grant::GrantEvent;
+use custody_contracts::workspace::WorkspaceEvent;
 
 macro_rules! event_type {
     ($(#[$doc:meta])* $name:ident, $inner:ident, $variant:ident) => {
@@ -43,3 +45,9 @@ event_type!(
 event_type!(
     /// An event of the checkpoint chain.
     OfCheckpoint, CheckpointEvent, Checkpoint);
+event_type!(
+    /// An event of one workspace.
+    OfWorkspace, WorkspaceEvent, Workspace);
+event_type!(
+    /// An event of one grant.
+    OfGrant, GrantEvent, Grant);

@@ -3,12 +3,18 @@
 //! No clock, no socket, no log line. Every folder looks alike: `mod` (types), `decide`, `evolve`, tests.
 
 pub mod admission;
+pub mod budget;
 pub mod checkpoint;
 pub mod dispatch;
 pub mod effect;
 pub mod events;
+pub mod grant;
 pub mod key;
 pub mod launcher;
+pub mod queue;
 pub mod run;
+pub mod say;
 #[cfg(test)]
 mod tests;
+pub mod tool;
+pub mod workspace;

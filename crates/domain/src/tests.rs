@@ -37,9 +37,9 @@ fn contracts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts")
 }
 
-/// The minimal golden of a shape of ledger.v1, with another value at some places.
+/// The minimal golden of a shape of ledger.v2, with another value at some places.
 pub(crate) fn golden(shape: &str, changes: &[(&str, Value)]) -> LedgerEvent {
-    let path = contracts().join(format!("ledger.v1/golden/{shape}.minimal.json"));
+    let path = contracts().join(format!("ledger.v2/golden/{shape}.minimal.json"));
     let mut data: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for (field, value) in changes {
         data[*field] = value.clone();

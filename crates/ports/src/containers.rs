@@ -1,13 +1,17 @@
 //! Containers, as the runtime loop sees them. Only the adapter behind this port touches the engine.
 
 use custody_contracts::ids::UnixMillis;
+use custody_contracts::isolation::Sockets;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Bytes of each scratch file system of a box that nobody raised: 16 MiB.
+pub const SCRATCH_BYTES: u64 = 16 << 20;
+
 /// What one box is. Serialised canonically, its digest is the `spec_digest` of the claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BoxSpec {
     /// Container name, a function of dispatch and attempt.
     pub name: String,
@@ -25,10 +29,20 @@ pub struct BoxSpec {
     pub nano_cpus: u64,
     /// Processes.
     pub pids: u64,
+    /// Bytes of `/tmp`, in memory.
+    pub tmp_bytes: u64,
+    /// Bytes of the home folder, in memory.
+    pub home_bytes: u64,
+    /// Which sockets it may make.
+    pub sockets: Sockets,
+    /// The engine's runtime that makes it; `None` is the engine's own.
+    pub runtime: Option<String>,
+    /// Whether its mounts are empty slots into which something is mounted after a claim.
+    pub slots: bool,
 }
 
 /// One mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BoxMount {
     /// On the host.
     pub source: PathBuf,
@@ -55,6 +69,25 @@ pub struct BoxStatus {
     pub started_at: Option<UnixMillis>,
     /// When it ended.
     pub finished_at: Option<UnixMillis>,
+    /// What the engine says it set, read back; `None` from an engine that cannot say.
+    pub set: Option<BoxSet>,
+    /// Process id of the box's PID 1 on this machine, while it runs.
+    pub pid: Option<u32>,
+}
+
+/// What an engine says it set for one box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BoxSet {
+    /// Digest of the seccomp profile.
+    pub seccomp_digest: String,
+    /// The runtime that made it.
+    pub runtime: String,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Billionths of a processor.
+    pub nano_cpus: u64,
+    /// Processes.
+    pub pids: u64,
 }
 
 /// The state of a container.
@@ -108,6 +141,21 @@ pub struct EngineFacts {
     pub live_restore: bool,
     /// Security options in force.
     pub security: Vec<String>,
+    /// Runtimes it can make boxes with, in order.
+    pub runtimes: Vec<String>,
+    /// The one it uses for a box that names none.
+    pub default_runtime: String,
+    /// What user 0 of a box is on this machine: 0 without user namespaces.
+    pub uid_offset: u32,
+}
+
+impl EngineFacts {
+    /// Whether every box has user ids of its own: the whole daemon remaps, or is not root itself.
+    pub fn userns(&self) -> bool {
+        self.security.iter().any(|option| {
+            option.split(',').any(|part| matches!(part, "name=userns" | "name=rootless" | "userns" | "rootless"))
+        })
+    }
 }
 
 /// The container engine. Every call has a deadline of its own.

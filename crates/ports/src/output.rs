@@ -19,7 +19,7 @@ pub enum OutputError {
 pub struct StoredChunk {
     /// Its sequence in OUTPUT.
     pub seq: u64,
-    /// output.v1 bytes.
+    /// output.v2 bytes.
     pub bytes: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! Events made from the goldens of ledger.v1, and stored messages made of them. Signatures are made up: folds do not
+//! Events made from the goldens of ledger.v2, and stored messages made of them. Signatures are made up: folds do not
 //! verify, the verifier does.
 
 use custody_contracts::canonical::{canonical, digest};
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// The minimal golden of a shape, with other values at some fields; null takes a field away.
 pub(crate) fn event(shape: &str, changes: &Value) -> LedgerEvent {
-    let path = format!("../contracts/ledger.v1/golden/{shape}.minimal.json");
+    let path = format!("../contracts/ledger.v2/golden/{shape}.minimal.json");
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let mut data: Map<String, Value> = serde_json::from_str(&text).unwrap();
     for (field, value) in changes.as_object().unwrap() {

@@ -3,7 +3,7 @@
 use crate::fixtures::{exported, fold, recorded};
 use crate::logs::CASES;
 use custody_ledger::{Projection, Recorded, Seq, Stored};
-use custody_projections::{Audit, Dispatches, Folded, Sessions, digest};
+use custody_projections::{Audit, Dispatches, Folded, Sessions, Usage, digest};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -73,6 +73,7 @@ proptest! {
     ) {
         all_ways::<Dispatches>(&events, &cuts, chunk);
         all_ways::<Sessions>(&events, &cuts, chunk);
+        all_ways::<Usage>(&events, &cuts, chunk);
         all_ways::<Audit>(&events, &cuts, chunk);
     }
 
@@ -97,6 +98,7 @@ fn the_logs_of_the_goldens_fold_the_same_in_every_chunk() {
             let cuts = vec![chunk; events.len() / chunk + 1];
             all_ways::<Dispatches>(&events, &cuts, chunk);
             all_ways::<Sessions>(&events, &cuts, chunk);
+            all_ways::<Usage>(&events, &cuts, chunk);
             all_ways::<Audit>(&events, &cuts, chunk);
         }
     }
@@ -113,6 +115,7 @@ fn a_digest_is_of_name_version_sequence_and_every_row() {
     let digests = [
         digest::<Dispatches>(&Default::default(), empty),
         digest::<Sessions>(&Default::default(), empty),
+        digest::<Usage>(&Default::default(), empty),
         digest::<Audit>(&Default::default(), empty),
     ];
     assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);

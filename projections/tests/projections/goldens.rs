@@ -7,7 +7,7 @@ use crate::logs::CASES;
 use custody_contracts::catalogue::check;
 use custody_ledger::{Projection, Recorded, Seq, Stored};
 use custody_projections::row::audit_row;
-use custody_projections::{Audit, Dispatches, Folded, Sessions, digest};
+use custody_projections::{Audit, Dispatches, Folded, Grants, Sessions, Usage, digest};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,8 @@ fn states(messages: &[Stored]) -> Value {
         Audit::NAME: projected::<Audit>(&events, seq),
         Dispatches::NAME: projected::<Dispatches>(&events, seq),
         Sessions::NAME: projected::<Sessions>(&events, seq),
+        Usage::NAME: projected::<Usage>(&events, seq),
+        Grants::NAME: projected::<Grants>(&events, seq),
         "tail": events.iter().map(audit_row).collect::<Vec<_>>(),
     })
 }
@@ -56,6 +58,21 @@ fn every_log_folds_to_its_golden_state() {
         for (name, found) in found.as_object().unwrap() {
             assert_eq!(*found, expected[name], "{case}: {name}");
         }
+    }
+}
+
+/// What was stored is never rewritten: a log of the first version folds to the state that it folded to then.
+#[test]
+fn a_log_of_ledger_v1_folds_as_ever() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ledger-v1/two-turns.ndjson"))
+        .unwrap();
+    assert!(text.contains("custody:ledger.v1#") && !text.contains("custody:ledger.v2#"));
+    let read: Vec<Stored> = text.lines().map(from_line).collect();
+    let expected: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder("two-turns").join("state.json")).unwrap()).unwrap();
+    let found = states(&read);
+    for (name, found) in found.as_object().unwrap() {
+        assert_eq!(found["rows"], expected[name]["rows"], "{name}");
     }
 }
 

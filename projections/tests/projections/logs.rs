@@ -1,15 +1,21 @@
 //! The logs of the goldens, made the same way each time.
 
 use crate::fixtures::{Log, event};
-use custody_contracts::events::LedgerEvent;
+use custody_contracts::events::{DispatchEvent, LedgerEvent};
 use custody_ledger::Stored;
 use serde_json::{Value, json};
 
 pub(crate) type Make = fn() -> Vec<Stored>;
 
 /// (name of the folder, what makes its log).
-pub(crate) const CASES: &[(&str, Make)] =
-    &[("two-turns", two_turns), ("ends", ends), ("launchers-and-keys", launchers_and_keys), ("anomalies", anomalies)];
+pub(crate) const CASES: &[(&str, Make)] = &[
+    ("two-turns", two_turns),
+    ("ends", ends),
+    ("launchers-and-keys", launchers_and_keys),
+    ("anomalies", anomalies),
+    ("effects", effects),
+    ("grants", grants),
+];
 
 fn hex(byte: &str) -> String {
     byte.repeat(32)
@@ -78,6 +84,55 @@ fn left(session: &str, file: &str, bytes: u64) -> Value {
     })
 }
 
+/// Grants asked for, given, derived and taken back; and what was admitted under one, under none, and after the end of one.
+fn grants() -> Vec<Stored> {
+    let mut log = Log::default();
+    keys(&mut log);
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../contracts/grant.v1/golden/Grant.minimal.json"
+    ));
+    let golden: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    let terms = |id: &str| {
+        let mut terms = golden.clone();
+        let map = terms.as_object_mut().unwrap();
+        map.remove("consent");
+        map.remove("redelegation_depth");
+        map.insert("id".into(), json!(id));
+        terms
+    };
+    let issued = |id: &str, parent: Option<&str>| {
+        let mut grant = golden.clone();
+        grant["id"] = json!(id);
+        let mut changes = json!({ "grant": grant });
+        if let Some(parent) = parent {
+            changes["parent"] = json!(parent);
+        }
+        event("GrantIssued", &changes)
+    };
+    let under = |dispatch: &str, id: &str, seq: u64| {
+        let LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) = admitted(dispatch, "s-1", &prompt("Hello.")) else {
+            unreachable!("an admission")
+        };
+        let mut value = serde_json::to_value(&e).unwrap();
+        value["grant"] = json!({ "checked": { "id": id, "seq": seq } });
+        LedgerEvent::Dispatch(DispatchEvent::Admitted(serde_json::from_value(value).unwrap()))
+    };
+    log.say("web-chat", &[launcher()])
+        .say("g-1", &[event("GrantRequested", &json!({ "wanted": terms("g-1"), "why": "the brief" }))])
+        .say("g-1", &[issued("g-1", None)])
+        .say("g-2", &[issued("g-2", Some("g-1"))])
+        .say("g-3", &[event("GrantRefused", &json!({ "wanted": terms("g-3"), "reason": "GRANT_WIDER" }))])
+        .say("d-1", &[under("d-1", "g-1", 6)])
+        .say("d-2", &[under("d-2", "g-2", 7)])
+        .say("d-3", &[admitted("d-3", "s-3", &prompt("Without."))])
+        .say("d-4", &[under("d-4", "g-9", 9)])
+        .say("g-1", &[event("GrantRevoked", &json!({ "grant": "g-1", "why": "the phone was lost" }))])
+        .say("d-5", &[under("d-5", "g-1", 6)])
+        .say("g-4", &[event("GrantRequested", &json!({ "wanted": terms("g-4"), "why": "" }))]);
+    log.messages
+}
+
 fn checkpoint(size: u64) -> LedgerEvent {
     event("CheckpointSigned", &json!({ "size": size }))
 }
@@ -98,6 +153,40 @@ fn two_turns() -> Vec<Stored> {
         .say("d-2", &[started("d-2", "c2")])
         .say("d-2", &[finished("d-2", "completed", &left("s-1", "f2", 1_800))])
         .say("log", &[checkpoint(15)]);
+    log.messages
+}
+
+/// Model calls with and without a price, tools, and budgets that run low and out, over two days.
+fn effects() -> Vec<Stored> {
+    let mut log = Log::default();
+    let priced = |dispatch: &str, n: u32, more: Value| {
+        let mut changes =
+            json!({ "dispatch": dispatch, "n": n, "input_tokens": 100, "output_tokens": 20, "attempts": 1 });
+        changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event("ModelCalled", &changes)
+    };
+    let of = |shape: &str, dispatch: &str, more: Value| {
+        let mut changes = json!({ "dispatch": dispatch });
+        changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event(shape, &changes)
+    };
+    log.say("web-chat", &[launcher()])
+        .say("d-1", &[admitted("d-1", "s-1", &prompt("Spend."))])
+        .say("d-1", &[claimed("d-1", None)])
+        .say("d-1-m1", &[priced("d-1", 1, json!({ "cost_micros": 900, "cached_tokens": 60 }))])
+        .say("d-1-t1", &[of("ToolIntended", "d-1", json!({ "n": 1 }))])
+        .say("d-1-t1", &[of("ToolFinished", "d-1", json!({ "n": 1 }))])
+        .say("d-1-t2", &[of("ToolRefused", "d-1", json!({ "n": 2, "count": 40 }))])
+        .say("d-1-budget", &[of("BudgetWarned", "d-1", json!({}))])
+        .say("d-1-m2", &[priced("d-1", 2, json!({ "outcome": "failed", "cost_micros": 100 }))])
+        .say("d-1-budget", &[of("BudgetExhausted", "d-1", json!({}))])
+        .say("d-2", &[admitted("d-2", "s-2", &prompt("Spend elsewhere."))])
+        .say("d-2", &[claimed("d-2", None)])
+        .say("d-2-m1", &[priced("d-2", 1, json!({ "model": "other", "upstream": "far" }))])
+        .say(
+            "d-2-m2",
+            &[priced("d-2", 2, json!({ "upstream": "replay", "attempts": 0, "input_tokens": 0, "output_tokens": 0 }))],
+        );
     log.messages
 }
 

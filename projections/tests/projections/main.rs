@@ -8,3 +8,4 @@ mod goldens;
 mod logs;
 mod rows;
 mod tables;
+mod usages;

@@ -6,7 +6,8 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{Permit, RunnerEntry, judge};
+pub use judge::{Grants, Installed, Mounts, Permit, RunnerEntry, judge};
+pub(crate) use judge::{check_clock, check_sender};
 pub use read::{Asked, UNIT_BYTES_MAX, dispatch_id, event_id, launch_ref, read};
 
 /// The furthest that a launch message's `time` may be from the moment the server stored it.

@@ -42,7 +42,7 @@ pub fn dispatch_id(launcher: &LauncherId, event_id: Option<&str>, bytes: &[u8]) 
 /// Where a message stands, for the record.
 pub fn launch_ref(seq: u64, launcher: &LauncherId, event_id: Option<&str>, bytes: &[u8]) -> LaunchRef {
     let event_id = event_id.map(|id| id.chars().take(256).collect());
-    LaunchRef { stream_seq: seq, launcher: launcher.clone(), event_id, digest: digest(bytes) }
+    LaunchRef { stream_seq: seq, launcher: launcher.clone(), event_id, digest: digest(bytes), stored_at: None }
 }
 
 /// The message's own id, if there is one to be found at all; used to answer also what cannot be admitted.

@@ -1,23 +1,29 @@
 //! Tables of given, when, then: each refusal beside the honest launch that is nearest to it.
 
 use super::{
-    CLOCK_SKEW_MS_MAX, Permit, Refusal, RunnerEntry, UNIT_BYTES_MAX, dispatch_id, event_id, judge, launch_ref, read,
+    CLOCK_SKEW_MS_MAX, Grants, Installed, Mounts, Permit, Refusal, RunnerEntry, UNIT_BYTES_MAX, dispatch_id, event_id,
+    judge, launch_ref, read,
 };
+use crate::grant::Book;
+use crate::grant::tests::wide;
 use crate::launcher::LauncherState;
 use crate::tests::documents;
+use crate::workspace::WorkspaceState;
 use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::envelope::{MESSAGE_BYTES_MAX, Meta};
 use custody_contracts::events::{
-    DispatchAdmitted, DispatchEvent, GrantCheck, LauncherDisabled, LauncherEvent, LauncherRegistered, LedgerEvent,
-    Role, RunnerRef, SignatureCheck, SignatureRule,
+    DispatchAdmitted, DispatchEvent, GrantCheck, GrantUse, LauncherDisabled, LauncherEvent, LauncherRegistered,
+    LedgerEvent, Role, RunnerRef, SignatureCheck, SignatureRule,
 };
-use custody_contracts::ids::{LauncherId, RunnerName, UnixMillis};
+use custody_contracts::ids::{GrantId, LauncherId, RunnerName, UnixMillis};
 use custody_contracts::launch::BYTES_MAX;
+use custody_contracts::workspace::WorkspaceEvent;
 use custody_trust::{RoleKey, launch};
 use nkeys::{KeyPair, KeyPairType};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// 2026-11-22T21:00:00Z.
 const STORED_AT: u64 = 1_795_381_200_000;
@@ -42,6 +48,7 @@ struct World {
     subjects: Vec<String>,
     registered: bool,
     disabled: bool,
+    granted: bool,
     runner: bool,
     stored_at: u64,
 }
@@ -67,6 +74,7 @@ impl World {
             subjects: vec!["u_jane".into()],
             registered: true,
             disabled: false,
+            granted: true,
             runner: true,
             stored_at: STORED_AT,
         }
@@ -110,6 +118,14 @@ impl World {
         state
     }
 
+    fn grants(&self) -> Book {
+        // Whoever is asked for has given what is asked for: another rule has to say no.
+        let named = self.event.get("data").and_then(|data| data["identity"]["subject"].as_str()).unwrap_or_default();
+        let named = custody_contracts::ids::Subject::parse(named).map_or("u_john", |_| named);
+        let subjects: &[&str] = if self.granted { &["u_jane", named] } else { &[] };
+        wide(subjects, &["integration:web-chat", "user:web-chat"], &key(1).public_key())
+    }
+
     fn judged(&self) -> Result<DispatchAdmitted, Refusal> {
         let bytes = self.bytes();
         let id = event_id(&bytes);
@@ -117,14 +133,54 @@ impl World {
         let origin = launch_ref(7, &launcher(), id.as_deref(), &bytes);
         let runner = self.runner.then(|| RunnerEntry { runner: runner() });
         let asked = read(&bytes)?;
-        judge(dispatch, origin, UnixMillis(self.stored_at), asked, &self.launcher(), runner.as_ref())
-            .map(Permit::into_event)
+        judge(
+            dispatch,
+            origin,
+            UnixMillis(self.stored_at),
+            asked,
+            &self.launcher(),
+            Installed {
+                mounts: Mounts::Registered(&book()),
+                grants: Grants::Given(&self.grants(), UnixMillis(STORED_AT)),
+                tools: &tools(),
+                runner: runner.as_ref(),
+            },
+        )
+        .map(Permit::into_event)
     }
+}
+
+fn tools() -> BTreeSet<String> {
+    crate::tool::Tools::builtin().names().map(str::to_owned).chain(["mail__send".to_owned()]).collect()
+}
+
+/// Workspaces: everybody's, everybody's to read, one that Jane may propose to, and one that she may not see.
+fn book() -> BTreeMap<String, WorkspaceState> {
+    let registered = |id: &str, mode: &str, owner: &str, members: Value| {
+        let event = serde_json::from_value(json!({
+            "workspace": {
+                "id": id, "bucket": "file:///b", "mode": mode, "encryption": { "scheme": "none" }, "purpose": "p",
+                "trunk": "main",
+            },
+            "owner": owner, "members": members, "by": "t",
+        }));
+        (id.to_owned(), WorkspaceState::default().after(&WorkspaceEvent::Registered(event.unwrap())))
+    };
+    BTreeMap::from([
+        registered("notes", "rw", "*", json!([])),
+        registered("manual", "ro", "*", json!([])),
+        registered("org", "rw", "u_omar", json!([{ "subject": "u_jane", "mode": "propose" }])),
+        registered("finance", "rw", "u_omar", json!([])),
+    ])
+}
+
+fn mount(world: &mut World, id: &str, mode: &str) {
+    world.event["data"]["workspaces"] = json!([{ "id": id, "mode": mode }]);
 }
 
 fn runner() -> RunnerRef {
     let name = RunnerName::parse("claude-code").unwrap();
-    RunnerRef { name, version: "2.1.197".into(), image: format!("sha256:{}", "05".repeat(32)) }
+    RunnerRef::plain(name, "2.1.197", format!("sha256:{}", "05".repeat(32)))
 }
 
 /// The first of each pair is refused with the code, the second, as near to it as can be, is admitted.
@@ -222,7 +278,13 @@ const TWO_DAYS: i64 = 2 * 86_400_000;
 #[case::for_nobody(|w: &mut World| w.subjects.clear(), |w: &mut World| w.subjects = vec!["*".into()], "SUBJECT_NOT_ALLOWED", "may not act")]
 #[case::in_another_launchers_name(|w: &mut World| w.event["data"]["identity"]["launcher"] = json!("integration:mail"), |w: &mut World| w.event["data"]["identity"]["launcher"] = json!("user:web-chat"), "LAUNCHER_MISMATCH", "the account boundary says web-chat")]
 #[case::with_a_tool(|w: &mut World| w.event["data"]["tools"] = json!(["mail.send"]), |w: &mut World| { w.event["data"].as_object_mut().unwrap().remove("tools"); }, "TOOL_UNKNOWN", "mail.send")]
-#[case::to_propose(|w: &mut World| w.event["data"]["workspaces"][0]["mode"] = json!("propose"), |w: &mut World| w.event["data"]["workspaces"][0]["mode"] = json!("ro"), "MODE_UNAVAILABLE", "notes is asked for as propose")]
+#[case::on_a_workspace_of_nobody(|w: &mut World| mount(w, "nowhere", "ro"), |w: &mut World| mount(w, "notes", "propose"), "WORKSPACE_UNKNOWN", "no workspace nowhere")]
+#[case::on_a_workspace_of_another(|w: &mut World| mount(w, "finance", "ro"), |w: &mut World| mount(w, "org", "propose"), "WORKSPACE_FORBIDDEN", "u_jane may not mount workspace finance")]
+#[case::on_session_files(|w: &mut World| mount(w, "sys-u_jane", "ro"), NOTHING, "WORKSPACE_FORBIDDEN", "keeps the session files")]
+#[case::writing_what_it_may_propose_to(|w: &mut World| mount(w, "org", "rw"), |w: &mut World| mount(w, "org", "ro"), "WORKSPACE_MODE", "as propose at most, not as rw")]
+#[case::proposing_to_what_nobody_writes(|w: &mut World| mount(w, "manual", "propose"), |w: &mut World| mount(w, "manual", "ro"), "WORKSPACE_MODE", "as ro at most")]
+#[case::on_one_workspace_twice(|w: &mut World| w.event["data"]["workspaces"] = json!([{ "id": "notes", "mode": "ro" }, { "id": "notes", "mode": "rw" }]), |w: &mut World| w.event["data"]["workspaces"] = json!([{ "id": "notes", "mode": "ro" }, { "id": "org", "mode": "ro" }]), "WORKSPACE_TWICE", "named twice")]
+#[case::without_a_grant(|w: &mut World| w.granted = false, NOTHING, "GRANT_MISSING", "u_jane has given integration:web-chat no grant")]
 #[case::with_a_runner_of_nobody(|w: &mut World| w.runner = false, NOTHING, "RUNNER_UNKNOWN", "claude-code is not installed")]
 #[case::in_a_session_by_path(|w: &mut World| start(w, json!({ "session": { "ref": "sessions/a.jsonl" } })), |w: &mut World| start(w, json!({ "session": { "ref": "s-1" } })), "SESSION_UNKNOWN", "session id")]
 fn a_launch_that_a_rule_forbids_is_refused(
@@ -242,19 +304,21 @@ fn the_first_rule_that_says_no_is_the_one_that_is_told() {
         w.stored_at = 0;
         w.event["data"]["identity"] = json!({ "subject": "u_john", "launcher": "integration:mail" });
         w.event["data"]["tools"] = json!(["mail.send"]);
-        w.event["data"]["workspaces"][0]["mode"] = json!("propose");
+        mount(w, "nowhere", "rw");
+        w.granted = false;
         w.runner = false;
         start(w, json!({ "session": { "ref": "a/b" } }));
     });
     let mut told = vec![];
-    let mends: [Change; 8] = [
+    let mends: [Change; 9] = [
         |w| w.registered = true,
         |w| w.signed_by = Some(1),
         |w| w.stored_at = STORED_AT,
         |w| w.event["data"]["identity"]["subject"] = json!("u_jane"),
         |w| w.event["data"]["identity"]["launcher"] = json!("integration:web-chat"),
         |w| w.event["data"]["tools"] = json!([]),
-        |w| w.event["data"]["workspaces"][0]["mode"] = json!("rw"),
+        |w| mount(w, "notes", "rw"),
+        |w| w.granted = true,
         |w| w.runner = true,
     ];
     for mend in mends {
@@ -269,7 +333,8 @@ fn the_first_rule_that_says_no_is_the_one_that_is_told() {
         "SUBJECT_NOT_ALLOWED",
         "LAUNCHER_MISMATCH",
         "TOOL_UNKNOWN",
-        "MODE_UNAVAILABLE",
+        "WORKSPACE_UNKNOWN",
+        "GRANT_MISSING",
         "RUNNER_UNKNOWN",
         "SESSION_UNKNOWN",
     ];
@@ -283,10 +348,13 @@ fn an_admission_says_what_was_asked_checked_and_pinned() {
     let admitted = world.judged().unwrap();
     assert_eq!(admitted.dispatch, dispatch_id(&launcher(), Some("m-1"), &bytes));
     assert_eq!(admitted.session.as_str(), admitted.dispatch.as_str().replacen("d-", "s-", 1));
-    assert_eq!(serde_json::to_value(&admitted.unit).unwrap(), world.event["data"]);
+    let mut asked = world.event["data"].clone();
+    asked["limits"] = json!({ "wall_ms": 60_000 });
+    assert_eq!(serde_json::to_value(&admitted.unit).unwrap(), asked, "with the grant's ceilings");
     assert_eq!((admitted.launch.stream_seq, admitted.launch.event_id.as_deref()), (7, Some("m-1")));
     assert_eq!(admitted.launch.digest, digest(&bytes));
-    assert_eq!((admitted.grant, admitted.signature), (GrantCheck::NotChecked, SignatureCheck::Verified));
+    let used = GrantUse { id: GrantId::parse("g-21").unwrap(), seq: 21 };
+    assert_eq!((admitted.grant, admitted.signature), (GrantCheck::Checked(used), SignatureCheck::Verified));
     assert_eq!(admitted.runner, runner());
     let unsigned = World::with(|w| {
         w.signed_by = None;
@@ -330,7 +398,7 @@ fn whatever_is_admitted_or_refused_fits_into_one_ledger_message() {
         causation: Some(format!("launch/{}", u64::MAX)),
         correlation: long(64),
         launcher: long(63),
-        grant: None,
+        grant: long(64),
         traceparent: long(55),
     };
     let event = LedgerEvent::Dispatch(DispatchEvent::Admitted(Box::new(admitted)));

@@ -2,7 +2,7 @@
 
 use super::{Dispatch, DispatchCommand, DispatchRefusal, DispatchState};
 use crate::events::OfDispatch;
-use custody_contracts::events::{DispatchEvent, LaunchRef};
+use custody_contracts::events::{DispatchEvent, FollowUpAccepted, LaunchRef};
 use custody_ledger::Decider;
 
 impl DispatchState {
@@ -42,11 +42,25 @@ impl Decider for Dispatch {
                 if state.admitted.is_none() {
                     return Err(DispatchRefusal::NotAdmitted(stop.dispatch.to_string()));
                 }
-                if state.stop_requested {
+                if state.stop_grace_ms.is_some_and(|before| before <= stop.grace_ms) {
                     return Ok(Vec::new());
                 }
                 DispatchEvent::StopRequested(stop)
             }
+            DispatchCommand::FollowUp(follow_up) => {
+                let dispatch = follow_up.dispatch.to_string();
+                let Some(admitted) = &state.admitted else { return Err(DispatchRefusal::NotAdmitted(dispatch)) };
+                let turns = admitted.unit.limits.as_ref().and_then(|l| l.turns).unwrap_or(1);
+                if turns <= 1 {
+                    return Err(DispatchRefusal::OneTurn(dispatch));
+                }
+                if u64::from(state.follow_ups) + 1 >= turns {
+                    return Err(DispatchRefusal::NoTurnLeft { dispatch, turns });
+                }
+                DispatchEvent::FollowUpAccepted(FollowUpAccepted { n: state.follow_ups + 1, ..follow_up })
+            }
+            DispatchCommand::RefuseFollowUp(_) if state.follow_up_refused => return Ok(Vec::new()),
+            DispatchCommand::RefuseFollowUp(refused) => DispatchEvent::FollowUpRefused(refused),
         };
         Ok(vec![OfDispatch(event)])
     }
@@ -55,7 +69,12 @@ impl Decider for Dispatch {
         match &event.0 {
             DispatchEvent::Admitted(e) => state.admitted = Some(e.clone()),
             DispatchEvent::Refused(e) => state.refused = Some(e.clone()),
-            DispatchEvent::StopRequested(_) => state.stop_requested = true,
+            DispatchEvent::StopRequested(e) => {
+                let before = state.stop_grace_ms.unwrap_or(u64::MAX);
+                state.stop_grace_ms = Some(before.min(e.grace_ms));
+            }
+            DispatchEvent::FollowUpAccepted(e) => state.follow_ups = state.follow_ups.max(e.n),
+            DispatchEvent::FollowUpRefused(_) => state.follow_up_refused = true,
         }
         state
     }

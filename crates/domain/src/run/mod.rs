@@ -7,7 +7,7 @@ mod tests;
 
 use custody_contracts::events::{RunClaimed, RunFinished, RunStarted};
 
-pub use outcome::{Ended, verdict};
+pub use outcome::{Ended, is_parked, verdict};
 
 /// Container name, a function of dispatch and attempt: on one engine the name is a free mutex.
 pub fn container_name(dispatch: &str, attempt: u32) -> String {

@@ -121,7 +121,10 @@ proptest! {
             prop_assert_eq!(detail, None);
         }
         prop_assert!(!ended.oom || reason == StopReason::Oom);
-        prop_assert!(!matches!(reason, StopReason::StartFailed | StopReason::Revoked | StopReason::Budget));
+        prop_assert!(reason != StopReason::StartFailed);
+        // Nothing ends for a budget or a revocation that nobody spoke of.
+        let spoken = ended.stop == Some(reason) || (reason == StopReason::Budget && (ended.limit_reached || ended.exhausted));
+        prop_assert!(!matches!(reason, StopReason::Revoked | StopReason::Budget) || spoken);
     }
 }
 
@@ -135,17 +138,19 @@ fn any_ending() -> impl Strategy<Value = Ended> {
         Just(ExitReason::GatewayLost),
     ];
     let code = prop_oneof![Just(0i64), Just(1), 110i64..114, Just(120), Just(137), Just(143), any::<i64>()];
-    (prop::option::of(code), any::<bool>(), prop::option::of(said), any::<[bool; 3]>()).prop_map(
-        |(code, oom, said, [result, stop_requested, past_deadline])| Ended {
+    let stop = prop_oneof![Just(StopReason::Stopped), Just(StopReason::Budget), Just(StopReason::Revoked)];
+    (prop::option::of(code), any::<bool>(), prop::option::of(said), any::<[bool; 4]>(), prop::option::of(stop))
+        .prop_map(|(code, oom, said, [result, limit_reached, past_deadline, exhausted], stop)| Ended {
             code,
             oom,
             said,
             said_detail: None,
             result,
-            stop_requested,
+            limit_reached,
+            stop,
             past_deadline,
-        },
-    )
+            exhausted,
+        })
 }
 
 fn ended(code: impl Into<Option<i64>>, said: Option<ExitReason>) -> Ended {
@@ -154,7 +159,7 @@ fn ended(code: impl Into<Option<i64>>, said: Option<ExitReason>) -> Ended {
 
 #[rstest]
 #[case::did_its_work(ended(0, Some(ExitReason::Completed)), StopReason::Completed, None)]
-#[case::did_its_work_and_was_asked_to_stop_too_late(Ended { stop_requested: true, ..ended(0, Some(ExitReason::Completed)) }, StopReason::Completed, None)]
+#[case::did_its_work_and_was_asked_to_stop_too_late(Ended { stop: Some(StopReason::Stopped), ..ended(0, Some(ExitReason::Completed)) }, StopReason::Completed, None)]
 #[case::exit_0_without_a_word(ended(0, None), StopReason::Failed, Some("never said that it was done"))]
 #[case::exit_0_without_a_result(ended(0, Some(ExitReason::Failed)), StopReason::Failed, Some("without a result"))]
 #[case::a_word_without_exit_0(ended(1, Some(ExitReason::Completed)), StopReason::Failed, Some("exit code 1"))]
@@ -167,10 +172,16 @@ fn ended(code: impl Into<Option<i64>>, said: Option<ExitReason>) -> Ended {
 #[case::too_long(ended(EXIT_MAX_LIFETIME, Some(ExitReason::MaxLifetime)), StopReason::MaxLifetime, None)]
 #[case::too_long_by_its_code_alone(ended(EXIT_MAX_LIFETIME, None), StopReason::MaxLifetime, None)]
 #[case::killed_at_its_deadline(Ended { past_deadline: true, ..ended(137, None) }, StopReason::MaxLifetime, Some("at its deadline"))]
-#[case::killed_at_its_deadline_while_stopping(Ended { past_deadline: true, stop_requested: true, ..ended(137, None) }, StopReason::MaxLifetime, Some("at its deadline"))]
+#[case::killed_at_its_deadline_while_stopping(Ended { past_deadline: true, stop: Some(StopReason::Stopped), ..ended(137, None) }, StopReason::MaxLifetime, Some("at its deadline"))]
 #[case::stopped(ended(EXIT_STOPPED, Some(ExitReason::Stopped)), StopReason::Stopped, None)]
 #[case::stopped_by_its_code_alone(ended(EXIT_STOPPED, None), StopReason::Stopped, None)]
-#[case::killed_after_its_grace(Ended { stop_requested: true, ..ended(137, None) }, StopReason::Stopped, Some("after its grace"))]
+#[case::killed_after_its_grace(Ended { stop: Some(StopReason::Stopped), ..ended(137, None) }, StopReason::Stopped, Some("after its grace"))]
+#[case::stopped_for_its_budget(Ended { stop: Some(StopReason::Budget), ..ended(EXIT_STOPPED, Some(ExitReason::Stopped)) }, StopReason::Budget, None)]
+#[case::killed_for_its_budget(Ended { stop: Some(StopReason::Budget), ..ended(137, None) }, StopReason::Budget, Some("after its grace"))]
+#[case::stopped_for_a_revocation(Ended { stop: Some(StopReason::Revoked), ..ended(EXIT_STOPPED, None) }, StopReason::Revoked, None)]
+#[case::gone_after_a_revocation(Ended { stop: Some(StopReason::Revoked), ..ended(None, None) }, StopReason::Revoked, Some("after a stop"))]
+#[case::used_up_a_limit_that_the_worker_counts(Ended { limit_reached: true, said_detail: Some("3 tool calls are the most".into()), ..ended(1, Some(ExitReason::Failed)) }, StopReason::Budget, Some("3 tool calls"))]
+#[case::did_its_work_within_its_limits(Ended { limit_reached: true, ..ended(0, Some(ExitReason::Completed)) }, StopReason::Completed, None)]
 #[case::lost_its_gateway(
     ended(EXIT_GATEWAY_LOST, Some(ExitReason::GatewayLost)),
     StopReason::Failed,
@@ -186,7 +197,10 @@ fn ended(code: impl Into<Option<i64>>, said: Option<ExitReason>) -> Ended {
     Some("removed it from outside")
 )]
 #[case::gone_at_its_deadline(Ended { past_deadline: true, ..ended(None, None) }, StopReason::MaxLifetime, Some("gone at its deadline"))]
-#[case::gone_after_a_stop(Ended { stop_requested: true, ..ended(None, None) }, StopReason::Stopped, Some("after a stop"))]
+#[case::a_budget_is_used_up(Ended { exhausted: true, ..ended(1, Some(ExitReason::Failed)) }, StopReason::Budget, Some("used up"))]
+#[case::a_budget_is_used_up_and_it_was_stopped(Ended { exhausted: true, ..ended(EXIT_STOPPED, Some(ExitReason::Stopped)) }, StopReason::Budget, Some("used up"))]
+#[case::a_budget_is_used_up_however_it_took_it(Ended { exhausted: true, ..ended(0, Some(ExitReason::Completed)) }, StopReason::Budget, Some("used up"))]
+#[case::gone_after_a_stop(Ended { stop: Some(StopReason::Stopped), ..ended(None, None) }, StopReason::Stopped, Some("after a stop"))]
 fn the_verdict_over_a_box(#[case] ended: Ended, #[case] reason: StopReason, #[case] says: Option<&str>) {
     let (found, detail) = verdict(&ended);
     assert_eq!(found, reason, "{detail:?}");
@@ -200,4 +214,20 @@ fn the_verdict_over_a_box(#[case] ended: Ended, #[case] reason: StopReason, #[ca
 fn a_containers_name_follows_from_dispatch_and_attempt() {
     assert_eq!(container_name("d-1", 1), "custody-d-1");
     assert_eq!(container_name("d-1", 2), "custody-d-1-2");
+}
+
+#[rstest]
+#[case::idle(StopReason::IdleTimeout, true, true)]
+#[case::too_long(StopReason::MaxLifetime, true, true)]
+#[case::without_a_file(StopReason::IdleTimeout, false, false)]
+#[case::completed(StopReason::Completed, true, false)]
+#[case::stopped(StopReason::Stopped, true, false)]
+#[case::failed(StopReason::Failed, true, false)]
+#[case::out_of_budget(StopReason::Budget, true, false)]
+fn only_what_ran_out_of_time_and_left_a_file_is_parked(
+    #[case] reason: StopReason,
+    #[case] file: bool,
+    #[case] expected: bool,
+) {
+    assert_eq!(super::is_parked(reason, file), expected);
 }
