@@ -8,6 +8,7 @@ pub mod log;
 pub mod memory;
 pub mod merkle;
 pub mod recorded;
+pub mod tiles;
 
 pub use decider::{Decider, Projection};
 pub use handle::{Command, HandleError, Outcome, handle, handle_new};

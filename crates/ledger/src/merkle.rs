@@ -1,5 +1,9 @@
 //! The tamper-evidence tree: RFC 6962 hashes over the stored bytes of the ledger. Pure arithmetic; signing is `trust`'s.
 
+mod prover;
+
+pub use prover::{PROOF_HASHES_MAX, Prover};
+
 use sha2::{Digest, Sha256};
 
 /// A node or leaf hash.
@@ -63,16 +67,30 @@ impl Frontier {
 
     /// Adds one leaf hash.
     pub fn push(&mut self, leaf: Hash) {
+        self.push_noting(leaf, |_, _, _| {});
+    }
+
+    /// Adds one leaf hash and tells of every perfect subtree that it completes: its height (0 for the leaf itself), its
+    /// place among those of that height, its hash.
+    pub fn push_noting(&mut self, leaf: Hash, mut note: impl FnMut(u32, u64, &Hash)) {
         let mut current = (0u32, leaf);
+        note(0, self.size, &leaf);
         while let Some((height, left)) = self.peaks.last().copied() {
             if height != current.0 {
                 break;
             }
             self.peaks.pop();
             current = (height + 1, node(&left, &current.1));
+            note(current.0, self.size >> current.0, &current.1);
         }
         self.peaks.push(current);
         self.size += 1;
+    }
+
+    /// The perfect subtree of this height and place, when it is one of the right edge.
+    fn peak(&self, height: u32, place: u64) -> Option<Hash> {
+        let found = self.peaks.iter().find(|(found, _)| *found == height)?;
+        (place == (self.size >> height) & !1).then_some(found.1)
     }
 
     /// The root over all leaves so far.
@@ -128,6 +146,50 @@ pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], expe
         last >>= 1;
     }
     last == 0 && hash == *expected
+}
+
+/// Whether the tree of `size` leaves with root `new` goes on from the tree of `old_size` leaves with root `old`. RFC
+/// 9162 section 2.1.4.2; from the empty tree only the empty proof is taken.
+pub fn verify_consistency(old_size: u64, size: u64, proof: &[Hash], old: &Hash, new: &Hash) -> bool {
+    if old_size > size {
+        return false;
+    }
+    if old_size == 0 {
+        return proof.is_empty() && *old == empty_root();
+    }
+    if old_size == size {
+        return proof.is_empty() && old == new;
+    }
+    let (mut at, mut last) = (old_size - 1, size - 1);
+    while at & 1 == 1 {
+        at >>= 1;
+        last >>= 1;
+    }
+    // An old tree that is one perfect subtree begins the path itself.
+    let (seed, path) = match (at, proof) {
+        (0, path) => (old, path),
+        (_, [first, path @ ..]) => (first, path),
+        (_, []) => return false,
+    };
+    let (mut before, mut after) = (*seed, *seed);
+    for sibling in path {
+        if last == 0 {
+            return false;
+        }
+        if at & 1 == 1 || at == last {
+            before = node(sibling, &before);
+            after = node(sibling, &after);
+            while at & 1 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            after = node(&after, sibling);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    last == 0 && before == *old && after == *new
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Recorded {
     /// The events of one stored message.
     ///
     /// # Errors
-    /// [`RecordedError`] when subject, envelope or data are not what ledger.v1 says. An event type that is not known
+    /// [`RecordedError`] when subject, envelope or data are not what ledger.v2 says. An event type that is not known
     /// is not an error: its `event` is `None`.
     pub fn read(stored: &Stored) -> Result<Vec<Recorded>, RecordedError> {
         let bad = |source| RecordedError::BadEnvelope { seq: stored.seq, source };

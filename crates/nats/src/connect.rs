@@ -15,6 +15,11 @@ use tokio::sync::{broadcast, watch};
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a request waits for its answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often credentials are tried that the server refuses. More than once, because a nats-server that reads its accounts
+/// anew, as it does whenever a launcher comes or goes, refuses everybody for a moment.
+pub const REFUSALS_MAX: u32 = 4;
+/// Pause before refused credentials are tried again.
+const REFUSED_RETRY: Duration = Duration::from_millis(250);
 /// Pause between two tries of the first connect.
 const CONNECT_RETRY: Duration = Duration::from_millis(100);
 /// The longest pause between two tries of a reconnect.
@@ -92,7 +97,7 @@ pub struct ConnectOptions {
     pub inbox_prefix: String,
     /// Who connects.
     pub credentials: Credentials,
-    /// How long the first connect is tried. A refusal of the credentials ends it at once.
+    /// How long the first connect is tried. A refusal of the credentials ends it after [`REFUSALS_MAX`] tries.
     pub wait: Duration,
 }
 
@@ -162,10 +167,11 @@ impl Connection {
     /// Connects, trying for as long as the options say.
     ///
     /// # Errors
-    /// [`ConnectError::Refused`] at once when the credentials are not taken, [`ConnectError::Unreachable`] when the
-    /// time is over.
+    /// [`ConnectError::Refused`] when the credentials were not taken [`REFUSALS_MAX`] times,
+    /// [`ConnectError::Unreachable`] when the time is over.
     pub async fn open(options: &ConnectOptions) -> Result<Connection, ConnectError> {
         let started = tokio::time::Instant::now();
+        let mut refusals_left = REFUSALS_MAX;
         loop {
             let (nats, refusals, connects) = client_options(options).await?;
             let source = match nats.connect(options.url.as_str()).await {
@@ -182,8 +188,13 @@ impl Connection {
             let refused =
                 matches!(source.kind(), ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation);
             if refused {
-                let (url, name) = (options.url.clone(), options.name.clone());
-                return Err(ConnectError::Refused { url, name, source });
+                refusals_left -= 1;
+                if refusals_left == 0 {
+                    let (url, name) = (options.url.clone(), options.name.clone());
+                    return Err(ConnectError::Refused { url, name, source });
+                }
+                tokio::time::sleep(REFUSED_RETRY).await;
+                continue;
             }
             if started.elapsed() >= options.wait {
                 let waited_ms = started.elapsed().as_millis();

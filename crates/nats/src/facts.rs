@@ -68,6 +68,15 @@ pub async fn stream(connection: &Connection, name: &str) -> Result<Option<Stream
     }
 }
 
+/// The ledger's last sequence and its size in bytes.
+///
+/// # Errors
+/// [`ApiError`] when the server does not answer.
+pub async fn ledger_size(connection: &Connection) -> Result<(u64, u64), ApiError> {
+    let info = connection.stream_info(custody_streams::spec::LEDGER).await?;
+    Ok((info.state.last_seq, info.state.bytes))
+}
+
 /// Everything the guard finds about a server and the streams that the user of `connection` may see.
 ///
 /// # Errors

@@ -35,6 +35,15 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// The longest delay before a message that could not be decided comes again.
 const LATER_MAX: Duration = Duration::from_secs(30);
 
+/// What a launcher published at a sequence of LAUNCH; `None` when it is no longer kept or is no text.
+///
+/// # Errors
+/// [`ApiError`] when the stream cannot be asked.
+pub async fn stored(connection: &Connection, seq: u64) -> Result<Option<String>, ApiError> {
+    let found = connection.leader_get(LAUNCH, &json!({ "seq": seq })).await?;
+    Ok(found.and_then(|message| String::from_utf8(message.bytes).ok()))
+}
+
 /// One handed-out message.
 struct Open {
     acker: Acker,

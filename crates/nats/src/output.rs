@@ -4,6 +4,7 @@ use crate::connect::{Connection, REQUEST_TIMEOUT};
 use crate::ordered::{Gaps, Ordered, Query};
 use crate::wire::{ApiError, code, pub_ack};
 use async_nats::HeaderMap;
+use custody_ports::inputs::Inputs;
 use custody_ports::output::{Output, OutputError, StoredChunk};
 use custody_streams::LogSubject;
 use custody_streams::spec::OUTPUT;
@@ -128,6 +129,41 @@ impl Output for JetOutput {
                 }
             });
             Ok(chunks.boxed())
+        })
+    }
+}
+
+impl Inputs for JetOutput {
+    fn keep<'a>(
+        &'a self,
+        dispatch: &'a str,
+        message_id: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<u64, OutputError>> {
+        Box::pin(async move {
+            let topic = LogSubject::input(dispatch).map_err(unavailable)?.to_string();
+            let payload = bytes::Bytes::from(bytes);
+            let mut why = String::new();
+            for _ in 0..SENDS_MAX {
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Msg-Id", message_id);
+                headers.insert("Nats-Expected-Stream", OUTPUT);
+                let asked = self.connection.ask(&topic, Some(headers), payload.clone(), REQUEST_TIMEOUT).await;
+                match asked.map_err(ApiError::from).and_then(|answer| pub_ack(&answer.payload)) {
+                    Ok(ack) => return Ok(ack.seq),
+                    Err(error @ ApiError::Ask(_)) => why = error.to_string(),
+                    Err(error) => return Err(unavailable(error)),
+                }
+            }
+            Err(OutputError::Unavailable(why))
+        })
+    }
+
+    fn at<'a>(&'a self, dispatch: &'a str, seq: u64) -> BoxFuture<'a, Result<Option<Vec<u8>>, OutputError>> {
+        Box::pin(async move {
+            let topic = LogSubject::input(dispatch).map_err(unavailable)?.to_string();
+            let found = self.connection.leader_get(OUTPUT, &json!({ "seq": seq })).await.map_err(unavailable)?;
+            Ok(found.filter(|message| message.subject == topic).map(|message| message.bytes))
         })
     }
 }

@@ -236,6 +236,7 @@ pub(crate) struct StreamInfo {
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct StreamState {
     pub(crate) messages: u64,
+    pub(crate) bytes: u64,
     pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
 }

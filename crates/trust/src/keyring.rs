@@ -9,6 +9,9 @@ use ed25519_dalek::VerifyingKey;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// How a signature is looked at: key, signed bytes, hexadecimal signature.
+pub(crate) type Look<'a> = &'a mut dyn FnMut(&VerifyingKey, &[u8], &str) -> bool;
+
 #[derive(Debug, Clone)]
 struct Entry {
     role: Role,
@@ -75,6 +78,16 @@ impl Keyring {
         self.keys.get(kid).map(|e| &e.key)
     }
 
+    /// Role and key of an id that may sign now: known, and not retired.
+    pub fn active(&self, kid: &str) -> Option<(Role, &VerifyingKey)> {
+        self.keys.get(kid).filter(|e| e.retired_at.is_none()).map(|e| (e.role, &e.key))
+    }
+
+    /// Where a key was retired.
+    pub fn retired_at(&self, kid: &str) -> Option<Seq> {
+        self.keys.get(kid).and_then(|e| e.retired_at)
+    }
+
     /// Every key's id and role.
     pub fn keys(&self) -> impl Iterator<Item = (&str, Role)> {
         self.keys.iter().map(|(kid, e)| (kid.as_str(), e.role))
@@ -85,6 +98,12 @@ impl Keyring {
     /// # Errors
     /// [`NotAuthentic`], and then the ring is unchanged.
     pub fn admit(&mut self, stored: &Stored) -> Result<Vec<Recorded>, NotAuthentic> {
+        self.admit_with(stored, &mut verify_hex)
+    }
+
+    /// The same, with another way to look at a signature: it may be put off, but then the ring holds what nobody signed
+    /// until it was looked at.
+    pub(crate) fn admit_with(&mut self, stored: &Stored, good: Look<'_>) -> Result<Vec<Recorded>, NotAuthentic> {
         let unreadable = |e: &dyn std::fmt::Display| NotAuthentic::Unreadable(e.to_string());
         let recorded = Recorded::read(stored).map_err(|e| unreadable(&e))?;
         let value: Value = serde_json::from_slice(&stored.bytes).map_err(|e| unreadable(&e))?;
@@ -100,7 +119,7 @@ impl Keyring {
         for (recorded, value) in recorded.iter().zip(values) {
             let (bytes, signature) = split_signature(value).map_err(|e| unreadable(&e))?;
             let ring = after.as_mut().unwrap_or(self);
-            ring.check(recorded, &bytes, &signature)?;
+            ring.check(recorded, &bytes, &signature, good)?;
             ring.take_in(recorded);
         }
         if let Some(after) = after {
@@ -109,7 +128,7 @@ impl Keyring {
         Ok(recorded)
     }
 
-    fn check(&self, recorded: &Recorded, bytes: &[u8], signature: &str) -> Result<(), NotAuthentic> {
+    fn check(&self, recorded: &Recorded, bytes: &[u8], signature: &str, good: Look<'_>) -> Result<(), NotAuthentic> {
         let signer = &recorded.envelope.keyid;
         let (key, role) = match introduced(recorded)? {
             Some((event, key)) if self.root.is_none() => {
@@ -127,7 +146,7 @@ impl Keyring {
                 (entry.key, entry.role)
             }
         };
-        if !verify_hex(&key, bytes, signature) {
+        if !good(&key, bytes, signature) {
             return Err(NotAuthentic::BadSignature(signer.clone()));
         }
         if recorded.entity.kind.writer() != role {

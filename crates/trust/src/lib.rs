@@ -2,10 +2,14 @@
 //!
 //! Holds no key of its own and reads no clock and no file. Verification is strict: an error is a refusal.
 
+pub mod cosign;
+pub mod grant;
 pub mod key;
 pub mod keyring;
 pub mod launch;
 pub mod note;
+pub mod proof;
+pub mod token;
 pub mod verify;
 
 pub use key::RoleKey;

@@ -18,6 +18,30 @@ pub struct SignedHead {
     pub root: Hash,
 }
 
+/// Hashes of a proof; as text a list of standard base 64, one of 32 bytes each, at most
+/// [`PROOF_HASHES_MAX`](custody_ledger::merkle::PROOF_HASHES_MAX).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hashes(pub Vec<Hash>);
+
+impl serde::Serialize for Hashes {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(|hash| STANDARD.encode(hash)))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Hashes {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Hashes, D::Error> {
+        use serde::de::Error;
+        let texts = Vec::<String>::deserialize(from)?;
+        if texts.len() > custody_ledger::merkle::PROOF_HASHES_MAX {
+            return Err(D::Error::custom("a proof of more hashes than any tree needs"));
+        }
+        let hash = |text: String| STANDARD.decode(text).ok().and_then(|raw| Hash::try_from(raw).ok());
+        let read: Option<Vec<Hash>> = texts.into_iter().map(hash).collect();
+        read.map(Hashes).ok_or_else(|| D::Error::custom("a hash is 32 bytes in standard base 64"))
+    }
+}
+
 /// Why a note is not a checkpoint of this log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
@@ -60,30 +84,44 @@ pub fn verifier_key(origin: &str, key: &VerifyingKey) -> String {
     format!("{origin}+{hash}+{}", STANDARD.encode(raw))
 }
 
+/// Reads size and root of a checkpoint without checking any signature: for a note that counts because of who kept it.
+///
+/// # Errors
+/// [`NoteError::Malformed`].
+pub fn read(note: &str) -> Result<SignedHead, NoteError> {
+    parts(note).map(|(head, _, _)| head)
+}
+
+/// The head, the signed text, and the signature lines.
+fn parts(note: &str) -> Result<(SignedHead, String, &str), NoteError> {
+    let (body, signatures) = note.split_once("\n\n").ok_or(NoteError::Malformed("no empty line"))?;
+    let body = [body, "\n"].concat();
+    let mut lines = body.lines();
+    let origin = lines.next().filter(|o| !o.is_empty()).ok_or(NoteError::Malformed("no origin"))?.to_owned();
+    let size = lines.next().and_then(|s| s.parse().ok()).ok_or(NoteError::Malformed("no size"))?;
+    let root = lines.next().and_then(|r| STANDARD.decode(r).ok()).and_then(|r| Hash::try_from(r).ok());
+    let root = root.ok_or(NoteError::Malformed("no root of 32 bytes"))?;
+    Ok((SignedHead { origin, size, root }, body, signatures))
+}
+
 /// Reads a checkpoint and checks that this key signed it.
 ///
 /// # Errors
 /// [`NoteError`].
 pub fn open(note: &str, key: &VerifyingKey) -> Result<SignedHead, NoteError> {
-    let (body, signatures) = note.split_once("\n\n").ok_or(NoteError::Malformed("no empty line"))?;
-    let body = [body, "\n"].concat();
-    let mut lines = body.lines();
-    let origin = lines.next().filter(|o| !o.is_empty()).ok_or(NoteError::Malformed("no origin"))?;
-    let size = lines.next().and_then(|s| s.parse().ok()).ok_or(NoteError::Malformed("no size"))?;
-    let root = lines.next().and_then(|r| STANDARD.decode(r).ok()).and_then(|r| Hash::try_from(r).ok());
-    let root = root.ok_or(NoteError::Malformed("no root of 32 bytes"))?;
-    let wanted = key_hash(origin, key);
+    let (head, body, signatures) = parts(note)?;
+    let wanted = key_hash(&head.origin, key);
     for line in signatures.lines() {
         let Some(rest) = line.strip_prefix("\u{2014} ") else { continue };
         let Some((name, encoded)) = rest.split_once(' ') else { continue };
         let Ok(raw) = STANDARD.decode(encoded) else { continue };
-        if name != origin || raw.len() != 68 || raw.get(..4) != Some(&wanted[..]) {
+        if name != head.origin || raw.len() != 68 || raw.get(..4) != Some(&wanted[..]) {
             continue;
         }
         let Some(Ok(signature)) = raw.get(4..).map(<[u8; 64]>::try_from) else { continue };
         if key.verify_strict(body.as_bytes(), &Signature::from_bytes(&signature)).is_ok() {
-            return Ok(SignedHead { origin: origin.to_owned(), size, root });
+            return Ok(head);
         }
     }
-    Err(NoteError::NotSigned(origin.to_owned()))
+    Err(NoteError::NotSigned(head.origin))
 }

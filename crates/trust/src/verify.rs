@@ -1,7 +1,9 @@
-//! Verification of a whole log, live or from a bundle: sequence, signatures, roles, tree and checkpoints. One state
+//! Verification of a whole log, live or from a bundle: sequence, signatures, roles, tree, checkpoints and grants. One state
 //! machine for both, fed one stored message after another; it stops at the first bad sequence and names it.
 
-use crate::keyring::Keyring;
+use crate::grant::Chain;
+use crate::key::verify_hex;
+use crate::keyring::{Keyring, Look};
 use crate::note;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +11,7 @@ use custody_contracts::canonical::hex;
 use custody_contracts::events::{CheckpointEvent, LedgerEvent};
 use custody_ledger::merkle::{Frontier, Hash, leaf};
 use custody_ledger::{Seq, Stored};
+use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Finding {
     /// First bad sequence.
     pub seq: u64,
-    /// Stable code: `GAP`, `NOT_AUTHENTIC`, `CHECKPOINT_MISMATCH`, `TRUNCATED`, `WRONG_LOG`, `HEAD_MISMATCH`.
+    /// Stable code: `GAP`, `NOT_AUTHENTIC`, `CHECKPOINT_MISMATCH`, `TRUNCATED`, `WRONG_LOG`, `HEAD_MISMATCH`,
+    /// `GRANT_UNPROVEN` for a grant that is not what it says, `UNGRANTED` for what no grant covers.
     pub code: &'static str,
     /// In a sentence.
     pub message: String,
@@ -38,6 +42,8 @@ pub struct Report {
     pub covered: u64,
     /// The log's first key.
     pub root_key: Option<String>,
+    /// Grants whose token was verified.
+    pub grants: u64,
     /// Signatures by key.
     pub keys: BTreeMap<String, u64>,
 }
@@ -51,10 +57,27 @@ pub struct KeptHead {
     pub root: Hash,
 }
 
+/// A signature that was not looked at yet.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    key: VerifyingKey,
+    bytes: Vec<u8>,
+    signature: String,
+}
+
+impl Pending {
+    /// Whether it is good. Pure, so that many may be looked at by several threads.
+    pub fn good(&self) -> bool {
+        verify_hex(&self.key, &self.bytes, &self.signature)
+    }
+}
+
 /// Verifies a log message by message.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Verifier {
     ring: Keyring,
+    /// `None`: what was admitted under which grant is not asked.
+    grants: Option<Chain>,
     tree: Frontier,
     report: Report,
     /// Roots wanted at a size, from heads kept outside. Two witnesses may have kept two: then one of them is wrong.
@@ -76,7 +99,15 @@ impl Verifier {
         for head in kept.iter().filter(|h| h.size > 0) {
             wanted.entry(head.size).or_default().insert(head.root);
         }
-        Verifier { kept: wanted, pinned_root, ..Self::default() }
+        Verifier { kept: wanted, pinned_root, grants: Some(Chain::default()), ..Self::default() }
+    }
+
+    /// The same, of the bytes alone: sequence, signatures, roles, tree and checkpoints. What was admitted under which grant
+    /// is not asked.
+    #[must_use]
+    pub fn without_grants(mut self) -> Self {
+        self.grants = None;
+        self
     }
 
     /// The keys so far.
@@ -89,12 +120,36 @@ impl Verifier {
     /// # Errors
     /// The finding; nothing after it can be trusted.
     pub fn push(&mut self, stored: &Stored) -> Result<(), Finding> {
+        self.push_with(stored, &mut verify_hex)
+    }
+
+    /// Takes the next messages, their signatures looked at together by `all_good`. The answer is the one that [`push`](Self::push)
+    /// gives for one after the other: when anything is wrong they are looked at again, one by one.
+    ///
+    /// # Errors
+    /// The finding, as [`push`](Self::push).
+    pub fn push_all(&mut self, messages: &[Stored], all_good: impl FnOnce(&[Pending]) -> bool) -> Result<(), Finding> {
+        let before = self.clone();
+        let mut pending = Vec::with_capacity(messages.len());
+        let mut put_off = |key: &VerifyingKey, bytes: &[u8], signature: &str| {
+            pending.push(Pending { key: *key, bytes: bytes.to_vec(), signature: signature.to_owned() });
+            true
+        };
+        let taken = messages.iter().try_for_each(|stored| self.push_with(stored, &mut put_off));
+        if taken.is_ok() && all_good(&pending) {
+            return Ok(());
+        }
+        *self = before;
+        messages.iter().try_for_each(|stored| self.push(stored))
+    }
+
+    fn push_with(&mut self, stored: &Stored, look: Look<'_>) -> Result<(), Finding> {
         let expected = self.report.messages + 1;
         let at = |code, message| Finding { seq: stored.seq.0.min(expected), code, message };
         if stored.seq != Seq(expected) {
             return Err(at("GAP", format!("expected sequence {expected}, found {}", stored.seq)));
         }
-        let recorded = self.ring.admit(stored).map_err(|e| Finding {
+        let recorded = self.ring.admit_with(stored, look).map_err(|e| Finding {
             seq: expected,
             code: "NOT_AUTHENTIC",
             message: e.to_string(),
@@ -106,6 +161,9 @@ impl Verifier {
             return Err(at("WRONG_LOG", format!("the log's first key is {found}, not the pinned {pinned}")));
         }
         for event in &recorded {
+            if let Some(grants) = &mut self.grants {
+                grants.take_in(&self.ring, event).map_err(|(code, message)| at(code, message))?;
+            }
             self.report.signatures += 1;
             *self.report.keys.entry(event.envelope.keyid.clone()).or_default() += 1;
             if let Some(LedgerEvent::Checkpoint(CheckpointEvent::Signed(signed))) = &event.event {
@@ -147,6 +205,7 @@ impl Verifier {
         }
         self.report.head = hex(&self.tree.root());
         self.report.root_key = self.ring.root().map(str::to_owned);
+        self.report.grants = self.grants.as_ref().map_or(0, Chain::verified);
         Ok(self.report)
     }
 }

@@ -116,7 +116,7 @@ fn unknown_type() -> Vec<u8> {
 
 fn another_kind() -> Vec<u8> {
     let told = custody_contracts::events::EffectEvent::ModelCalled(
-        serde_json::from_str(include_str!("../../../../contracts/ledger.v1/golden/ModelCalled.minimal.json")).unwrap(),
+        serde_json::from_str(include_str!("../../../../contracts/ledger.v2/golden/ModelCalled.minimal.json")).unwrap(),
     );
     message(LedgerEvent::Effect(told))
 }

@@ -14,7 +14,7 @@ fn stored(log_subject: &str, bytes: Vec<u8>) -> Stored {
 
 #[test]
 fn every_golden_event_is_stored_and_read_as_itself() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/ledger.v1/golden");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/ledger.v2/golden");
     let mut read = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -29,7 +29,7 @@ fn every_golden_event_is_stored_and_read_as_itself() {
         assert_eq!(recorded[0].event.as_ref(), Some(&event), "{}", path.display());
         read += 1;
     }
-    assert_eq!(read, 26);
+    assert_eq!(read, 60);
 }
 
 #[test]

@@ -122,5 +122,5 @@ async fn a_missing_stream_is_named() {
     let specs = all(&StreamOptions::one_machine());
     let found = guard(&admin, None, SyncAssumption::Always, &specs).await.unwrap();
     let missing: Vec<&str> = found.iter().filter(|f| f.code == "STREAM_MISSING").map(|f| f.subject.as_str()).collect();
-    assert_eq!(missing, ["LEDGER", "LAUNCH", "OUTPUT", "TRANSCRIPT", "OBJ_blobs"]);
+    assert_eq!(missing, ["LEDGER", "LAUNCH", "OUTPUT", "TRANSCRIPT", "OBJ_blobs", "OBJ_workspaces"]);
 }

@@ -11,6 +11,7 @@ mod guard;
 mod launches;
 mod log;
 mod output;
+mod pages;
 mod permissions;
 mod reconcile;
 mod requests;

@@ -106,6 +106,7 @@ async fn a_reply_subject_does_not_launch_as_somebody_else() {
 #[case(ServiceUser::Runtime)]
 #[case(ServiceUser::Gateway)]
 #[case(ServiceUser::Projector)]
+#[case(ServiceUser::Api)]
 #[case(ServiceUser::Operator)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_role_has_the_server_write_for_it(#[case] user: ServiceUser) {
@@ -185,10 +186,11 @@ fn of_kind(kind: Kind) -> Append {
 
 /// One kind, one writing role; the server itself tells them apart.
 #[rstest::rstest]
-#[case(ServiceUser::Authority, &[Kind::Dispatch, Kind::Launcher, Kind::Key, Kind::Checkpoint])]
+#[case(ServiceUser::Authority, &[Kind::Dispatch, Kind::Launcher, Kind::Key, Kind::Checkpoint, Kind::Workspace, Kind::Grant])]
 #[case(ServiceUser::Runtime, &[Kind::Run])]
 #[case(ServiceUser::Gateway, &[Kind::Effect])]
 #[case(ServiceUser::Projector, &[])]
+#[case(ServiceUser::Api, &[])]
 #[case(ServiceUser::Operator, &[])]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_appends_its_own_kinds_only(#[case] user: ServiceUser, #[case] allowed: &[Kind]) {
@@ -230,6 +232,7 @@ async fn one_refused_append_among_many_fails_alone() {
 #[case(ServiceUser::Runtime)]
 #[case(ServiceUser::Gateway)]
 #[case(ServiceUser::Projector)]
+#[case(ServiceUser::Api)]
 #[case(ServiceUser::Operator)]
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_the_administrator_changes_streams(#[case] user: ServiceUser) {

@@ -13,7 +13,7 @@ async fn the_first_plan_makes_every_stream_and_the_second_finds_nothing() {
     let admin = private.connect(ServiceUser::Admin).await.unwrap();
     let specs = all(&StreamOptions::one_machine());
     let planned = plan(&admin, &specs).await.unwrap();
-    assert_eq!(planned.iter().map(|c| c.field.as_str()).collect::<Vec<_>>(), ["stream"; 5]);
+    assert_eq!(planned.iter().map(|c| c.field.as_str()).collect::<Vec<_>>(), ["stream"; 6]);
     assert_eq!(apply(&admin, &specs).await.unwrap(), planned);
     assert_eq!(plan(&admin, &specs).await.unwrap(), []);
     assert_eq!(apply(&admin, &specs).await.unwrap(), []);

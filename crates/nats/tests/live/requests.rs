@@ -45,8 +45,8 @@ async fn who_may_not_ask_or_listen_is_told_so_at_once() {
     let nobody = operator.request("query.dispatches", b"{}".to_vec(), WAIT).await;
     assert_eq!(nobody, Err(AskError::NoResponders("query.dispatches".to_owned())));
     let runtime = server.connect(ServiceUser::Runtime).await;
-    let refused = RequestClient::new(&runtime).request("command.dispatch.stop", b"{}".to_vec(), WAIT).await;
-    assert_eq!(refused, Err(AskError::Refused("command.dispatch.stop".to_owned())));
+    let refused = RequestClient::new(&runtime).request("command.launcher.register", b"{}".to_vec(), WAIT).await;
+    assert_eq!(refused, Err(AskError::Refused("command.launcher.register".to_owned())));
     let projector = server.connect(ServiceUser::Projector).await;
     for (connection, pattern) in [(&runtime, COMMAND_ALL), (&runtime, QUERY_ALL), (&projector, COMMAND_ALL)] {
         let requests = NatsRequests::listen(connection, &[pattern], "thief").await.unwrap();

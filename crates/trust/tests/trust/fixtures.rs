@@ -41,9 +41,9 @@ pub(crate) fn retire(key: &RoleKey) -> LedgerEvent {
     LedgerEvent::Key(KeyEvent::Retired(KeyRetired { kid: key.kid().into(), why: "test".into() }))
 }
 
-/// The minimal golden of a shape of ledger.v1.
+/// The minimal golden of a shape of ledger.v2.
 pub(crate) fn golden(shape: &str) -> LedgerEvent {
-    let path = format!("../../contracts/ledger.v1/golden/{shape}.minimal.json");
+    let path = format!("../../contracts/ledger.v2/golden/{shape}.minimal.json");
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     LedgerEvent::decode(TYPES.iter().find(|(_, s)| *s == shape).unwrap().0, &text).unwrap()
 }
@@ -62,9 +62,14 @@ pub(crate) struct Writer {
 impl Writer {
     /// Appends what a key says about the entity of its first event's kind.
     pub(crate) fn say(&mut self, key: &RoleKey, id: &str, events: &[LedgerEvent]) -> &mut Self {
+        self.say_in(key, id, events, &meta())
+    }
+
+    /// The same in an envelope that says more.
+    pub(crate) fn say_in(&mut self, key: &RoleKey, id: &str, events: &[LedgerEvent], meta: &Meta) -> &mut Self {
         let entity = Entity::new(events[0].kind(), id).unwrap();
         let command = format!("c{}", self.messages.len() + 1);
-        let bytes = encode(key, &command, events, &meta()).unwrap();
+        let bytes = encode(key, &command, events, meta).unwrap();
         self.put(&entity.log_subject(), bytes)
     }
 

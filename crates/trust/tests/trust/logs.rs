@@ -238,3 +238,50 @@ fn a_log_that_does_not_begin_at_one_has_a_gap() {
     assert_eq!((finding.seq, finding.code), (1, "GAP"));
     assert!(messages.iter().all(|m| m.bytes.len() < MESSAGE_BYTES_MAX));
 }
+
+/// Signatures looked at together, every way to change a log: the finding is the one of message after message.
+#[test]
+fn messages_taken_together_are_found_bad_where_they_are_bad_alone() {
+    use custody_trust::verify::{Finding, Pending, Verifier};
+    let together = |messages: &[Stored], size: usize| -> Result<custody_trust::verify::Report, Finding> {
+        let mut verifier = Verifier::new(&[], None);
+        for some in messages.chunks(size) {
+            verifier.push_all(some, |pending| pending.iter().all(Pending::good))?;
+        }
+        verifier.finish()
+    };
+    let changes = [
+        DELETE_5,
+        DELETE_5_RENUMBERED,
+        DELETE_FIRST,
+        SWAP,
+        SWAP_RENUMBERED,
+        REPEAT,
+        REPEAT_RENUMBERED,
+        TO_ANOTHER_KIND,
+        INSERT_BY_A_STRANGER,
+        INSERT_NOTHING,
+        A_SPACE,
+        ANOTHER_ORDER_OF_FIELDS,
+        A_FIELD_TWICE,
+        TWO_AS_ONE,
+    ];
+    for size in [1, 3, 5, 100] {
+        assert_eq!(together(&good().messages, size), verify(&good().messages, &[]));
+        for change in changes {
+            let mut messages = good().messages;
+            change(&mut messages);
+            let expected = verify(&messages, &[]);
+            assert!(expected.is_err());
+            assert_eq!(together(&messages, size), expected, "groups of {size}");
+        }
+        for (at, message) in good().messages.iter().enumerate() {
+            let mut messages = good().messages;
+            let place = message.bytes.windows(12).position(|w| w == b"\"signature\":").unwrap() + 14;
+            messages[at].bytes[place] = if message.bytes[place] == b'0' { b'1' } else { b'0' };
+            let expected = verify(&messages, &[]);
+            assert_eq!(expected.as_ref().unwrap_err().seq, message.seq.0);
+            assert_eq!(together(&messages, size), expected, "a signature at {}", message.seq);
+        }
+    }
+}
