@@ -17,7 +17,7 @@ use bollard::query_parameters::{
 use custody_ports::containers::{BoxError, BoxSpec, BoxState, BoxStatus, Containers, EngineFacts};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -178,7 +178,22 @@ impl Docker {
         }
     }
 
+    /// The create call alone, of the same box, without reading it back: what a measurement compares with. Nothing
+    /// that is made so runs for anybody.
+    ///
+    /// # Errors
+    /// As [`Containers::create`].
+    pub async fn create_unread(&self, spec: &BoxSpec) -> Result<String, BoxError> {
+        self.make(spec).await
+    }
+
     async fn create_box(&self, spec: &BoxSpec) -> Result<String, BoxError> {
+        let id = self.make(spec).await?;
+        self.read_back(&id, spec).await?;
+        Ok(id)
+    }
+
+    async fn make(&self, spec: &BoxSpec) -> Result<String, BoxError> {
         check(spec, &self.profile).map_err(|bad| BoxError::Refused(bad.to_string()))?;
         sources_are_real(spec, &self.profile).await?;
         let client = &self.clients().await?.control;
@@ -191,7 +206,6 @@ impl Docker {
         for warning in made.warnings {
             tracing::warn!(container = %spec.name, warning = %words(&warning), "the container engine warns");
         }
-        self.read_back(&made.id, spec).await?;
         Ok(made.id)
     }
 
@@ -349,8 +363,19 @@ impl Docker {
             .to_owned(),
             live_restore: info.live_restore_enabled == Some(true),
             security: info.security_options.unwrap_or_default(),
+            runtimes: info.runtimes.unwrap_or_default().into_keys().collect::<BTreeSet<_>>().into_iter().collect(),
+            default_runtime: info.default_runtime.unwrap_or_default(),
+            uid_offset: info.docker_root_dir.as_deref().and_then(remapped_root).unwrap_or(0),
         })
     }
+}
+
+/// The host's user that is root in every box of a remapping engine. The engine says it nowhere else: it keeps the data of
+/// each mapping in a folder of its own, named `<uid>.<gid>`. Source: moby, `daemon/daemon_unix.go`, `setupDaemonRoot`.
+fn remapped_root(data_root: &str) -> Option<u32> {
+    let (uid, gid) = data_root.trim_end_matches('/').rsplit('/').next()?.split_once('.')?;
+    gid.parse::<u32>().ok()?;
+    uid.parse().ok()
 }
 
 /// A name goes into a URL path as it is, so it is checked before every call.
@@ -398,5 +423,20 @@ impl Containers for Docker {
     }
     fn facts(&self) -> BoxFuture<'_, Result<EngineFacts, BoxError>> {
         Box::pin(self.engine_facts())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remapped_root;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::remapped("/var/lib/docker/300000.300000", Some(300_000))]
+    #[case::plain("/var/lib/docker", None)]
+    #[case::a_dot_that_is_none("/srv/docker.io", None)]
+    #[case::half("/srv/300000.x", None)]
+    fn the_data_folder_tells_the_mapping(#[case] folder: &str, #[case] uid: Option<u32>) {
+        assert_eq!(remapped_root(folder), uid);
     }
 }

@@ -6,11 +6,13 @@ mod engine;
 mod failure;
 mod host;
 pub mod seccomp;
+mod slots;
 pub mod spec;
 mod status;
 mod verify;
 
 pub use check::BadSpec;
 pub use engine::{Deadlines, Docker};
+pub use slots::BindSlots;
 pub use spec::Profile;
 pub use verify::{Difference, verify};

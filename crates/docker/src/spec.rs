@@ -17,12 +17,12 @@ use std::path::PathBuf;
 
 /// User and group of everything in a box. Nobody on the host has this id.
 pub const USER: &str = "65532:65532";
-/// Scratch of every box: 16 MiB that no file can be executed from.
+/// Scratch of every box, that no file can be executed from.
 pub const TMP: &str = "/tmp";
-/// Home of every box: 16 MiB, the box's own, that no file can be executed from.
+/// Home of every box, the box's own, that no file can be executed from.
 pub const HOME: &str = "/home/agent";
-const TMP_OPTIONS: &str = "rw,noexec,nosuid,nodev,size=16m,mode=1777";
-const HOME_OPTIONS: &str = "rw,noexec,nosuid,nodev,size=16m,mode=0700,uid=65532,gid=65532";
+const TMP_RIGHTS: &str = "mode=1777";
+const HOME_RIGHTS: &str = "mode=0700,uid=65532,gid=65532";
 /// An eighth of the engine's default of 1,024: a box gives way to everything else on the machine.
 const CPU_SHARES: i64 = 128;
 /// The kernel ends a box before anything else on the machine.
@@ -40,7 +40,7 @@ const USER_PROCESSES_MAX: i64 = 4_096;
 pub struct Profile {
     /// Folders of the host below which everything lies that a box may mount. Empty: nothing can be mounted.
     pub mount_roots: Vec<PathBuf>,
-    /// Another runtime that the engine knows, for example `runsc`. `None` is the engine's own.
+    /// The runtime of boxes that name none, for example `crun`. `None` is the engine's own.
     pub runtime: Option<String>,
 }
 
@@ -74,7 +74,7 @@ fn host_config(spec: &BoxSpec, profile: &Profile) -> HostConfig {
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(Vec::new()),
         group_add: Some(Vec::new()),
-        security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={}", seccomp::compact())]),
+        security_opt: Some(vec!["no-new-privileges".to_owned(), format!("seccomp={}", seccomp::compact(spec.sockets))]),
         // What it shares with the host: nothing but the mounts.
         network_mode: Some("none".to_owned()),
         ipc_mode: Some("none".to_owned()),
@@ -87,8 +87,11 @@ fn host_config(spec: &BoxSpec, profile: &Profile) -> HostConfig {
         binds: Some(Vec::new()),
         volumes_from: Some(Vec::new()),
         readonly_rootfs: Some(true),
-        tmpfs: Some(texts(&[(TMP, TMP_OPTIONS), (HOME, HOME_OPTIONS)])),
-        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        tmpfs: Some(texts(&[
+            (TMP, &scratch(spec.tmp_bytes, TMP_RIGHTS)),
+            (HOME, &scratch(spec.home_bytes, HOME_RIGHTS)),
+        ])),
+        mounts: Some(spec.mounts.iter().map(|one| mount(one, spec.slots)).collect()),
         // How much it may use.
         memory: Some(signed(spec.memory_bytes)),
         memory_swap: Some(signed(spec.memory_bytes)),
@@ -102,7 +105,7 @@ fn host_config(spec: &BoxSpec, profile: &Profile) -> HostConfig {
         init: Some(false),
         auto_remove: Some(false),
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: Some(0) }),
-        runtime: profile.runtime.clone(),
+        runtime: spec.runtime.clone().or_else(|| profile.runtime.clone()),
         // Nobody reads this log in ordinary work: it is for the diagnosis of a worker that never spoke.
         log_config: Some(HostConfigLogConfig {
             typ: Some("local".to_owned()),
@@ -112,14 +115,26 @@ fn host_config(spec: &BoxSpec, profile: &Profile) -> HostConfig {
     }
 }
 
-fn mount(mount: &BoxMount) -> Mount {
+/// The options of a file system in memory. Whole mebibytes are written as such, as the kernel shows them.
+fn scratch(bytes: u64, rights: &str) -> String {
+    let size = if bytes.is_multiple_of(1 << 20) { format!("{}m", bytes >> 20) } else { bytes.to_string() };
+    format!("rw,noexec,nosuid,nodev,size={size},{rights}")
+}
+
+/// How a mount of a box answers to what the host mounts below it later: not at all, or, for the empty slots of a blank
+/// box, by taking it in. Nothing ever travels from the box to the host.
+pub(crate) fn propagation(slots: bool) -> MountBindOptionsPropagationEnum {
+    if slots { MountBindOptionsPropagationEnum::RSLAVE } else { MountBindOptionsPropagationEnum::RPRIVATE }
+}
+
+fn mount(mount: &BoxMount, slots: bool) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
         source: Some(mount.source.to_string_lossy().into_owned()),
         target: Some(mount.target.clone()),
         read_only: Some(mount.read_only),
         bind_options: Some(MountBindOptions {
-            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            propagation: Some(propagation(slots)),
             // Nothing that is mounted below the folder on the host comes along, so `read_only` covers all of it.
             non_recursive: Some(true),
             ..MountBindOptions::default()

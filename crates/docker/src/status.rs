@@ -1,9 +1,10 @@
 //! From the engine's inspect answer to what the loops see. Pure. Must never guess an exit code or a time.
 
 use crate::failure::words;
-use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum};
+use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig};
+use custody_contracts::canonical::digest;
 use custody_contracts::ids::UnixMillis;
-use custody_ports::containers::{BoxError, BoxState, BoxStatus};
+use custody_ports::containers::{BoxError, BoxSet, BoxState, BoxStatus};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -24,8 +25,11 @@ pub(crate) fn status(answer: ContainerInspectResponse) -> Result<BoxStatus, BoxE
     let finished_at = state.finished_at.as_deref().and_then(millis);
     // The engine notes the start when the process already runs: a short life can end "before" it (seen: 1 ms, 20.10).
     let started_at = state.started_at.as_deref().and_then(millis).map(|at| finished_at.map_or(at, |end| at.min(end)));
+    let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
     Ok(BoxStatus {
         id,
+        set: answer.host_config.as_ref().map(read_back),
+        pid,
         labels: answer.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
         started_at,
         finished_at,
@@ -33,6 +37,19 @@ pub(crate) fn status(answer: ContainerInspectResponse) -> Result<BoxStatus, BoxE
         created_at,
         name,
     })
+}
+
+/// The options of the record. An engine that does not say a limit has none: 0.
+fn read_back(host: &HostConfig) -> BoxSet {
+    let number = |value: Option<i64>| value.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let seccomp = host.security_opt.iter().flatten().find_map(|option| option.strip_prefix("seccomp="));
+    BoxSet {
+        seccomp_digest: digest(seccomp.unwrap_or_default().as_bytes()),
+        runtime: host.runtime.clone().unwrap_or_default(),
+        memory_bytes: number(host.memory),
+        nano_cpus: number(host.nano_cpus),
+        pids: number(host.pids_limit),
+    }
 }
 
 fn box_state(state: &ContainerState, name: &str) -> Result<BoxState, BoxError> {

@@ -1,7 +1,7 @@
 //! What a container really has, compared with what was asked for. Pure. Must never accept a limit or a protection
 //! that the engine dropped without a word, which some do (rootless podman 4.3 on cgroup v1 ignores limits).
 
-use crate::spec::{Profile, create_body, sorted_json};
+use crate::spec::{Profile, create_body, propagation, sorted_json};
 use bollard::models::{ContainerInspectResponse, HostConfig, MountPoint};
 use custody_ports::containers::BoxSpec;
 use serde_json::Value;
@@ -91,7 +91,11 @@ impl Differences {
             };
             self.same(&format!("Mounts.{}.Source", mount.target), &json(&mount.source), &json(&have.source));
             self.same(&format!("Mounts.{}.RW", mount.target), &json(&!mount.read_only), &json(&have.rw));
-            self.same(&format!("Mounts.{}.Propagation", mount.target), &json(&"rprivate"), &json(&have.propagation));
+            self.same(
+                &format!("Mounts.{}.Propagation", mount.target),
+                &json(&propagation(spec.slots)),
+                &json(&have.propagation),
+            );
         }
         for extra in found.iter().filter(|have| spec.mounts.iter().all(|mount| mount.target != place(have))) {
             self.note("Mounts", "nothing", place(extra));

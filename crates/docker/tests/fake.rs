@@ -2,6 +2,7 @@
 //! needed: a Unix socket with written answers.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use custody_contracts::isolation::Sockets;
 use custody_docker::{Deadlines, Docker, Profile};
 use custody_ports::containers::{BoxError, BoxSpec, Containers};
 use rstest::rstest;
@@ -131,6 +132,11 @@ fn spec() -> BoxSpec {
         memory_bytes: 64 << 20,
         nano_cpus: 1,
         pids: 1,
+        tmp_bytes: custody_ports::containers::SCRATCH_BYTES,
+        home_bytes: custody_ports::containers::SCRATCH_BYTES,
+        sockets: Sockets::Unix,
+        runtime: None,
+        slots: false,
     }
 }
 

@@ -4,7 +4,10 @@
 #[expect(unreachable_pub, dead_code, reason = "one module for several test binaries")]
 mod support;
 
-use custody_ports::containers::{BoxMount, BoxState};
+use custody_contracts::isolation::Sockets;
+use custody_docker::seccomp;
+use custody_ports::containers::{BoxMount, BoxSpec, BoxState};
+use rstest::rstest;
 use std::os::unix::fs::PermissionsExt;
 use support::Live;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -148,5 +151,26 @@ async fn a_box_from_inside() {
             _ => "EPERM",
         };
         assert_eq!(value, wanted, "{key}");
+    }
+}
+
+#[rstest]
+#[case::loopback(Sockets::Loopback, &["socket.inet", "socket.inet6"])]
+#[case::watched(Sockets::Watched, &["socket.inet", "socket.inet6", "socket.inet.udp"])]
+#[tokio::test]
+async fn a_box_with_more_sockets_may_make_those_and_nothing_else(#[case] sockets: Sockets, #[case] more: &[&str]) {
+    let live = Live::start().await;
+    let spec = BoxSpec { sockets, ..live.spec("loopback", "report") };
+    let ended = live.run_to_end(&spec).await;
+    assert_eq!(ended.state, BoxState::Exited { code: 0, oom: false, error: None });
+    assert_eq!(ended.set.unwrap().seccomp_digest, seccomp::digest(sockets));
+    let report = live.report("loopback");
+    for (key, value) in report.iter().filter(|(key, _)| key.starts_with("socket")) {
+        let allowed = ["socket.unix", "socketpair.unix"].contains(&key.as_str()) || more.contains(&key.as_str());
+        assert_eq!(value, if allowed { "ok" } else { "EPERM" }, "{key}");
+    }
+    assert!(report.iter().any(|(key, _)| key == "socket.inet.udp"));
+    for (key, value) in report.iter().filter(|(key, _)| key.starts_with("call.io_uring") || key == "call.bpf") {
+        assert_eq!(value, "EPERM", "{key}");
     }
 }

@@ -10,7 +10,10 @@ fn profile() -> Value {
 }
 
 fn rules(name: &str) -> Vec<Value> {
-    let profile = profile();
+    rules_of(&profile(), name)
+}
+
+fn rules_of(profile: &Value, name: &str) -> Vec<Value> {
     let all = profile["syscalls"].as_array().unwrap();
     all.iter().filter(|rule| rule["names"].as_array().unwrap().contains(&json!(name))).cloned().collect()
 }
@@ -102,9 +105,47 @@ fn no_call_is_named_twice_without_a_condition() {
     assert!(seen.len() > 150, "too few for a C library: {}", seen.len());
 }
 
-#[test]
-fn one_line_for_the_engine() {
-    let text = compact();
+#[rstest]
+#[case::unix(Sockets::Unix)]
+#[case::loopback(Sockets::Loopback)]
+#[case::watched(Sockets::Watched)]
+fn one_line_for_the_engine(#[case] sockets: Sockets) {
+    let text = compact(sockets);
     assert_eq!(text.lines().count(), 1);
-    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), profile());
+    let parsed: Value = serde_json::from_str(text).unwrap();
+    let (mut bare, all) = (parsed.clone(), parsed["syscalls"].as_array().unwrap().clone());
+    let base = profile()["syscalls"].as_array().unwrap().len();
+    bare["syscalls"] = json!(all[..base]);
+    assert_eq!(bare, profile());
+    assert_eq!(digest(sockets), custody_contracts::canonical::digest(text.as_bytes()));
+}
+
+#[rstest]
+#[case::loopback_adds_tcp(Sockets::Loopback, &[(1, 6)])]
+#[case::watched_adds_tcp_and_udp(Sockets::Watched, &[(1, 6), (2, 17)])]
+fn sockets_that_are_added_and_nothing_else(#[case] sockets: Sockets, #[case] kinds: &[(u64, u64)]) {
+    let parsed: Value = serde_json::from_str(compact(sockets)).unwrap();
+    let base = profile()["syscalls"].as_array().unwrap().len();
+    let added = parsed["syscalls"].as_array().unwrap()[base..].to_vec();
+    let arg = |i: u32, value: u64, two: u64, op: &str| json!({ "index": i, "value": value, "valueTwo": two, "op": op });
+    let mut wanted = Vec::new();
+    for (kind, named) in kinds {
+        for family in [2, 10] {
+            for protocol in [0, *named] {
+                wanted.push(json!([
+                    arg(0, family, 0, "SCMP_CMP_EQ"),
+                    arg(1, 15, *kind, "SCMP_CMP_MASKED_EQ"),
+                    arg(2, protocol, 0, "SCMP_CMP_EQ"),
+                ]));
+            }
+        }
+    }
+    assert_eq!(added.iter().map(|rule| rule["args"].clone()).collect::<Vec<_>>(), wanted);
+    for rule in &added {
+        assert_eq!((&rule["names"], &rule["action"]), (&json!(["socket"]), &json!("SCMP_ACT_ALLOW")));
+    }
+    // socketpair of an IP family does not exist; it keeps its one rule.
+    assert_eq!(rules_of(&parsed, "socketpair"), rules("socketpair"));
+    let mut others = Sockets::ALL.into_iter().filter(|other| *other != sockets);
+    assert!(others.all(|other| digest(other) != digest(sockets)));
 }

@@ -1,6 +1,7 @@
 //! Every control of the request, one by one, and the whole of it as a golden file.
 
 use super::*;
+use custody_contracts::isolation::Sockets;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -18,6 +19,11 @@ pub(crate) fn sample() -> BoxSpec {
         memory_bytes: 512 << 20,
         nano_cpus: 500_000_000,
         pids: 128,
+        tmp_bytes: custody_ports::containers::SCRATCH_BYTES,
+        home_bytes: custody_ports::containers::SCRATCH_BYTES,
+        sockets: Sockets::Unix,
+        runtime: None,
+        slots: false,
     }
 }
 
@@ -77,11 +83,35 @@ fn control(#[case] pointer: &str, #[case] wanted: Value) {
     assert_eq!(request().pointer(pointer).cloned().unwrap_or_default(), wanted);
 }
 
-#[test]
-fn seccomp_is_the_whole_profile() {
-    let request = request();
+#[rstest]
+#[case::unix(Sockets::Unix)]
+#[case::loopback(Sockets::Loopback)]
+#[case::watched(Sockets::Watched)]
+fn seccomp_is_the_whole_profile(#[case] sockets: Sockets) {
+    let spec = BoxSpec { sockets, ..sample() };
+    let request = sorted_json(&create_body(&spec, &profile())).unwrap();
     let text = request.pointer("/HostConfig/SecurityOpt/1").and_then(Value::as_str).unwrap();
-    assert_eq!(text, format!("seccomp={}", seccomp::compact()));
+    assert_eq!(text, format!("seccomp={}", seccomp::compact(sockets)));
+}
+
+#[rstest]
+#[case::whole(300 << 20, "size=300m")]
+#[case::part((1 << 20) + 1, "size=1048577")]
+fn a_box_has_the_scratch_that_it_asks_for(#[case] bytes: u64, #[case] expected: &str) {
+    let spec = BoxSpec { tmp_bytes: bytes, home_bytes: bytes + (1 << 20), ..sample() };
+    let request = sorted_json(&create_body(&spec, &profile())).unwrap();
+    let options = |folder: &str| request.pointer(folder).unwrap().as_str().unwrap().to_owned();
+    let (tmp, home) = (options("/HostConfig/Tmpfs/~1tmp"), options("/HostConfig/Tmpfs/~1home~1agent"));
+    assert!(tmp.contains(&format!(",{expected},")) && !home.contains(&format!(",{expected},")), "{tmp} {home}");
+}
+
+#[test]
+fn slots_take_in_what_the_host_mounts_and_give_nothing_back() {
+    let blank = BoxSpec { slots: true, ..sample() };
+    let request = sorted_json(&create_body(&blank, &profile())).unwrap();
+    for mount in request["HostConfig"]["Mounts"].as_array().unwrap() {
+        assert_eq!(mount["BindOptions"]["Propagation"], "rslave");
+    }
 }
 
 #[rstest]
@@ -99,6 +129,12 @@ fn mounts(#[case] i: usize, #[case] read_only: Value, #[case] source: &str, #[ca
 fn another_runtime_by_policy() {
     let gvisor = Profile { runtime: Some("runsc".to_owned()), ..profile() };
     assert_eq!(create_body(&sample(), &gvisor).host_config.unwrap().runtime, Some("runsc".to_owned()));
+    let own = BoxSpec { runtime: Some("kata".to_owned()), ..sample() };
+    assert_eq!(
+        create_body(&own, &gvisor).host_config.unwrap().runtime,
+        Some("kata".to_owned()),
+        "a box's own comes first"
+    );
 }
 
 #[test]

@@ -238,6 +238,21 @@ int main(void) {
     for (int i = 0; i < 200000; i++) puts("a line of output that nobody asked for and nobody will ever read");
     return 0;
   }
+  if (!strcmp(mode, "blank")) {
+    /* Nothing is there before the claim; what is bound last is seen last. */
+    int before = access("/session/here", F_OK) == 0 || access("/workspace/here", F_OK) == 0;
+    while (access("/run/gw/here", F_OK)) usleep(2000);
+    out = fopen("/session/report", "w");
+    if (!out) return 96;
+    say("before", before ? "something" : "nothing");
+    call("workspace.read", access("/workspace/here", R_OK));
+    make("workspace.create", "/workspace/created");
+    make("second.create", "/workspaces/two/created");
+    make("session.create", "/session/created");
+    make("gateway.create", "/run/gw/created");
+    copy_lines("/proc/self/mountinfo", "", "mount");
+    return fclose(out);
+  }
   out = fopen("/out/report", "w");
   if (!out) return 98;
   if (!strcmp(mode, "fork")) {

@@ -6,6 +6,7 @@ use bollard::query_parameters::{
     ImportImageOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions,
 };
 use custody_contracts::canonical::digest;
+use custody_contracts::isolation::Sockets;
 use custody_docker::{Docker, Profile};
 use custody_ports::containers::{BoxMount, BoxSpec, BoxState, BoxStatus, Containers};
 use futures::StreamExt;
@@ -61,6 +62,11 @@ impl Live {
             memory_bytes: 64 << 20,
             nano_cpus: 1_000_000_000,
             pids: 32,
+            tmp_bytes: custody_ports::containers::SCRATCH_BYTES,
+            home_bytes: custody_ports::containers::SCRATCH_BYTES,
+            sockets: Sockets::Unix,
+            runtime: None,
+            slots: false,
         }
     }
 
