@@ -1,4 +1,4 @@
-//! The door of the ledger: what is appended is checked against ledger.v1 first, byte for byte as it will be stored. A
+//! The door of the ledger: what is appended is checked against ledger.v2 first, byte for byte as it will be stored. A
 //! rule that makes an event the contract does not know is a bug, and must not reach the log.
 
 use custody_contracts::catalogue;
@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 
-/// A log that takes only what ledger.v1 allows. Reads are passed on.
+/// A log that takes only what ledger.v2 allows. Reads are passed on.
 #[derive(Clone)]
 pub struct CheckedLog(Arc<dyn Log>);
 
@@ -19,14 +19,14 @@ impl CheckedLog {
     }
 }
 
-/// Whether these bytes are events of ledger.v1.
+/// Whether these bytes are events of ledger.v2.
 fn check(bytes: &[u8]) -> Result<(), AppendError> {
     let refused = |why: String| AppendError::Refused(why);
     for envelope in Envelope::read(bytes).map_err(|e| refused(e.to_string()))? {
         let event = envelope.event().map_err(|e| refused(e.to_string()))?;
         let data: serde_json::Value = serde_json::from_str(envelope.data.get()).map_err(|e| refused(e.to_string()))?;
         let (_, shape) = event.names();
-        catalogue::check("ledger.v1", shape, &data).map_err(|e| refused(format!("{shape} breaks ledger.v1: {e}")))?;
+        catalogue::check("ledger.v2", shape, &data).map_err(|e| refused(format!("{shape} breaks ledger.v2: {e}")))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// Every point, in the order of the walk. The crash tests go through all of them.
-pub const POINTS: [&str; 14] = [
+pub const POINTS: [&str; 19] = [
     "au.before_decide",
     "au.after_decide",
     "au.after_reply",
@@ -15,10 +15,15 @@ pub const POINTS: [&str; 14] = [
     "rt.after_started_event",
     "rt.mid_stream",
     "rt.after_exit_seen",
+    "ws.after_snapshot",
+    "ws.after_pack",
+    "ws.after_head",
     "rt.after_exit_event",
     "rt.after_remove",
     "gw.after_frame",
     "gw.after_model_call",
+    "gw.after_tool_intent",
+    "gw.after_tool_call",
 ];
 
 static CHOSEN: OnceLock<Option<String>> = OnceLock::new();

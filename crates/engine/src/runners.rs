@@ -1,4 +1,4 @@
-//! The runners of this installation: agent-runner.v1 documents from one folder, checked when they are read.
+//! The runners of this installation: agent-runner.v2 documents from one folder, checked when they are read.
 
 use custody_contracts::catalogue;
 use custody_contracts::runner::Runner;
@@ -30,7 +30,7 @@ impl Runners {
     /// Reads every `*.json` of a folder; a folder that does not exist holds none.
     ///
     /// # Errors
-    /// [`RunnerError`] for the first document that breaks agent-runner.v1.
+    /// [`RunnerError`] for the first document that breaks agent-runner.v2.
     pub fn read(folder: &Path) -> Result<Runners, RunnerError> {
         let known = read_folder(folder)?;
         Ok(Runners { folder: folder.to_owned(), known: Arc::new(RwLock::new(known)) })
@@ -90,6 +90,6 @@ pub fn read_document(path: &Path) -> Result<Runner, RunnerError> {
     }
     let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-    catalogue::check("agent-runner.v1", "Runner", &value).map_err(|e| bad(e.to_string()))?;
+    catalogue::check("agent-runner.v2", "Runner", &value).map_err(|e| bad(e.to_string()))?;
     serde_json::from_value(value).map_err(|e| bad(e.to_string()))
 }

@@ -1,18 +1,24 @@
 //! Commands of operators over request and reply: `command.launcher.register|rotate|disable`, `command.dispatch.stop`,
-//! `command.key.introduce|retire`. Every answer is JSON: `{"ok": …}` or an error.v1.
+//! `command.dispatch.say`, `command.key.introduce|retire`, `command.runtime.token`, `command.workspace.*`, `command.grant.issue|request|revoke`. Every answer is JSON:
+//! `{"ok": …}` or an error.v1.
 
+use super::grants::GrantDesk;
 use super::launchers::Launchers;
 use super::meta;
+use super::say::FollowUps;
+use super::workspaces::WorkspaceBook;
 use custody_contracts::canonical::derived_id;
 use custody_contracts::events::LedgerEvent;
 use custody_contracts::events::{
     DispatchStopRequested, KeyIntroduced, KeyRetired, Kind, LauncherDisabled, LauncherRegistered, LauncherRotated,
+    StopReason,
 };
 use custody_contracts::ids::DispatchId;
 use custody_contracts::messages::ErrorDoc;
 use custody_domain::dispatch::{Dispatch, DispatchCommand};
 use custody_domain::key::{Key, KeyCommand};
 use custody_domain::launcher::{Launcher, LauncherCommand};
+use custody_domain::workspace::{WorkspaceCommand, Workspaces};
 use custody_ledger::{Command, Decider, Entity, HandleError, Log, Outcome, Sign, handle};
 use custody_ports::clock::Clock;
 use custody_ports::requests::{Request, Requests};
@@ -34,6 +40,12 @@ pub struct Commands {
     pub clock: Arc<dyn Clock>,
     /// Launchers.
     pub launchers: Launchers,
+    /// Workspaces.
+    pub workspaces: WorkspaceBook,
+    /// What is said to dispatches.
+    pub follow_ups: FollowUps,
+    /// Grants.
+    pub grants: GrantDesk,
 }
 
 /// `command.dispatch.stop`.
@@ -43,6 +55,19 @@ struct Stop {
     dispatch: DispatchId,
     by: String,
     grace_ms: u64,
+    #[serde(default)]
+    reason: Option<StopReason>,
+}
+
+/// `command.dispatch.say`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Say {
+    dispatch: DispatchId,
+    text: String,
+    by: String,
+    /// The same id and words are the same follow-up.
+    id: String,
 }
 
 /// Runs until cancelled.
@@ -100,11 +125,23 @@ impl Commands {
             }
             "dispatch.stop" => {
                 let body: Stop = read(request)?;
-                let event =
-                    DispatchStopRequested { dispatch: body.dispatch, by: body.by, grace_ms: body.grace_ms.min(60_000) };
+                let may_be = [None, Some(StopReason::Stopped), Some(StopReason::Revoked), Some(StopReason::Budget)];
+                if !may_be.contains(&body.reason) {
+                    return Err(ErrorDoc::new("COMMAND_INVALID", "a stop is stopped, revoked or budget", None));
+                }
+                let event = DispatchStopRequested {
+                    dispatch: body.dispatch,
+                    by: body.by,
+                    grace_ms: body.grace_ms.min(60_000),
+                    reason: body.reason,
+                };
                 let id = event.dispatch.to_string();
                 self.send::<Dispatch>(Kind::Dispatch, &id, DispatchCommand::RequestStop(event), "DISPATCH_NOT_ADMITTED")
                     .await
+            }
+            "dispatch.say" => {
+                let body: Say = read(request)?;
+                self.follow_ups.commanded(body.dispatch, body.text, body.by, &body.id).await
             }
             "key.introduce" => {
                 let body: KeyIntroduced = read(request)?;
@@ -116,6 +153,16 @@ impl Commands {
                 let id = body.kid.clone();
                 self.send::<Key>(Kind::Key, &id, KeyCommand::Retire(body), "KEY_REFUSED").await
             }
+            "runtime.token" => super::tokens::runtime_token(self.signer.as_ref(), self.clock.now(), &read(request)?),
+            "grant.request" => self.grants.request(read(request)?).await,
+            "grant.issue" => self.grants.issue(read(request)?).await,
+            "grant.revoke" => self.grants.revoke(read(request)?).await,
+            "workspace.register" => self.workspace(WorkspaceCommand::Register(read(request)?)).await,
+            "workspace.rotate" => self.workspace(WorkspaceCommand::RotateKey(read(request)?)).await,
+            "workspace.import" => self.workspace(WorkspaceCommand::Import(read(request)?)).await,
+            "workspace.accept" => self.workspace(WorkspaceCommand::AcceptProposal(read(request)?)).await,
+            "workspace.landed" => self.workspace(WorkspaceCommand::LandProposal(read(request)?)).await,
+            "workspace.reject" => self.workspace(WorkspaceCommand::RejectProposal(read(request)?)).await,
             other => Err(ErrorDoc::new("COMMAND_UNKNOWN", format!("there is no command {other:?}"), None)),
         }
     }
@@ -142,6 +189,25 @@ impl Commands {
             && let Ok(history) = self.log.load(&entity).await
         {
             self.launchers.replace(&id, &history);
+        }
+        Ok(answer)
+    }
+
+    async fn workspace(&self, command: WorkspaceCommand) -> Result<Value, ErrorDoc> {
+        let id = match &command {
+            WorkspaceCommand::Register(e) => e.workspace.id.to_string(),
+            WorkspaceCommand::RotateKey(e) => e.workspace.to_string(),
+            WorkspaceCommand::Import(e) => e.workspace.to_string(),
+            WorkspaceCommand::OpenProposal(e) => e.workspace.to_string(),
+            WorkspaceCommand::AcceptProposal(e) => e.workspace.to_string(),
+            WorkspaceCommand::LandProposal(e) => e.workspace.to_string(),
+            WorkspaceCommand::RejectProposal(e) => e.workspace.to_string(),
+        };
+        let answer = self.send::<Workspaces>(Kind::Workspace, &id, command, "WORKSPACE_REFUSED").await?;
+        if let Some(entity) = Entity::new(Kind::Workspace, &id)
+            && let Ok(history) = self.log.load(&entity).await
+        {
+            self.workspaces.replace(&id, &history);
         }
         Ok(answer)
     }

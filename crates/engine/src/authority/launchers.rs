@@ -1,7 +1,9 @@
 //! Launchers as the authority's own process sees them: a fold that follows the ledger, so that judging a launch costs no
 //! read. It also takes in what this process has just decided, so that its own commands are seen at once.
 
+use super::open::OpenDispatches;
 use crate::follow::read_or_note;
+use crate::grants::Grants;
 use custody_contracts::events::{LauncherEvent, LedgerEvent};
 use custody_domain::launcher::LauncherState;
 use custody_ledger::{Log, LogError, Seq, Stored};
@@ -67,13 +69,16 @@ impl Launchers {
         history.iter().for_each(|stored| self.take_in(stored));
     }
 
-    /// Follows the ledger from the start until cancelled; `caught_up` is told once everything that existed at the
+    /// Follows the ledger from the start until cancelled, for dispatches that have not ended and for grants too: one reader
+    /// serves all three folds. `caught_up` is told once everything that existed at the
     /// call has been taken in.
     ///
     /// # Errors
     /// [`LogError`] when the log is broken.
     pub async fn run(
         self,
+        open: OpenDispatches,
+        grants: Grants,
         log: Arc<dyn Log>,
         cancel: CancellationToken,
         caught_up: tokio::sync::oneshot::Sender<()>,
@@ -93,6 +98,8 @@ impl Launchers {
             if stored.log_subject.starts_with("ledger.launcher.") {
                 self.take_in(&stored);
             }
+            open.take_in(&stored);
+            grants.take_in(&stored);
             tell(stored.seq);
         })
         .await

@@ -1,13 +1,22 @@
-//! The authority role: admits or refuses launches, registers launchers and keys, signs checkpoints.
+//! The authority role: admits or refuses launches and what is said to dispatches, registers launchers and keys, gives grants and takes them back,
+//! signs checkpoints.
 //!
 //! Never touches Docker and never holds an upstream credential.
 
 pub mod admission;
 pub mod commands;
+pub mod grants;
 pub mod launchers;
 pub mod notary;
+pub mod open;
+pub mod outside;
+pub mod say;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_grants;
+pub mod tokens;
+pub mod workspaces;
 
 use custody_contracts::envelope::Meta;
 use custody_contracts::ids::UnixMillis;

@@ -11,6 +11,7 @@ use custody_ledger::recorded::encode;
 use custody_ledger::{Append, AppendError, Decider, Entity, Expected, Log, LogError, Recorded, Seq, Stored};
 use custody_ports::clock::Clock;
 use custody_trust::{RoleKey, note};
+use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,7 +22,8 @@ pub const LEAVES_MAX: u64 = 256;
 /// The longest that a new leaf waits for a checkpoint.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where checkpoints go besides the ledger: a file, later syslog, git, a witness.
+/// Takes each checkpoint besides the ledger. Called in the notary's loop, so it hands on and waits for nothing: see
+/// [`super::outside`].
 pub type CopyOutside = Arc<dyn Fn(&CheckpointSigned) + Send + Sync>;
 
 /// Everything the notary needs.
@@ -99,12 +101,32 @@ pub async fn run(notary: Notary, cancel: CancellationToken) -> Result<(), LogErr
         result = reader => result?,
         () = signer => {}
     }
-    // An orderly stop leaves nothing behind that no checkpoint covers.
     while let Ok(stored) = leaves.try_recv() {
         state.push(&stored);
     }
-    if state.uncovered > 0 && !state.blocked {
+    // An orderly stop leaves nothing behind that no checkpoint covers: neither what the reader had not shown when it
+    // was stopped, nor what came after a checkpoint that it had not shown.
+    if let Err(error) = catch_up(&notary, &mut state).await {
+        tracing::warn!(%error, "the end of the log cannot be read; the next start signs it");
+        return Ok(());
+    }
+    if state.uncovered > 0 {
         sign(&notary, &mut state).await;
+    }
+    Ok(())
+}
+
+/// Reads from the log what the tree does not hold yet.
+async fn catch_up(notary: &Notary, state: &mut State) -> Result<(), LogError> {
+    let last = notary.log.last_seq().await?;
+    if state.tree.size() >= last.0 {
+        return Ok(());
+    }
+    let mut rest = notary.log.read(Seq(state.tree.size() + 1)).await?;
+    while state.tree.size() < last.0
+        && let Some(stored) = rest.next().await
+    {
+        state.push(&stored?);
     }
     Ok(())
 }

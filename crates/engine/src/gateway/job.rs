@@ -2,8 +2,12 @@
 
 use super::Gateway;
 use super::view::Claimed;
+use crate::runtime::workspaces::copy_of;
 use crate::runtime::{effective, workspace_path};
-use custody_contracts::box_protocol::{Job, JobLimits, JobSession, JobWorkspace, SESSION_IN_BOX, SOCKET_IN_BOX};
+use custody_contracts::box_protocol::{
+    Job, JobLimits, JobSession, JobWorkspace, SESSION_FOLDER_IN_BOX, SESSION_IN_BOX, SOCKET_IN_BOX,
+};
+use custody_contracts::runner::{Runner, SessionKind};
 use custody_contracts::unit::{Entrypoint, Start};
 use std::path::{Component, Path};
 
@@ -27,23 +31,43 @@ pub(super) fn job(gateway: &Gateway, claimed: &Claimed) -> Result<Job, String> {
         path: workspace_path(index, workspace.id.as_str()),
         mode: workspace.mode.as_str().into(),
     });
+    let asked = admitted.unit.limits.as_ref();
+    let turns = asked.and_then(|limits| limits.turns);
     Ok(Job {
         dispatch: admitted.dispatch.to_string(),
         attempt: claimed.claim.attempt,
         session: JobSession {
             id: admitted.session.to_string(),
-            path: SESSION_IN_BOX.into(),
+            path: match runner.session.kind {
+                SessionKind::File => SESSION_IN_BOX.into(),
+                SessionKind::Directory => SESSION_FOLDER_IN_BOX.into(),
+            },
             resume: claimed.claim.resume_digest.is_some(),
             agent_session: claimed.agent_session.clone(),
         },
         prompt: prompt(gateway, claimed)?,
         workspaces: workspaces.collect(),
-        model: gateway.model.clone(),
+        model: gateway.door.as_ref().map_or_else(|| "none".into(), |door| door.models().model_of(name).to_owned()),
         inference_url: ["unix:", SOCKET_IN_BOX].concat(),
-        mcp_url: None,
-        limits: JobLimits { wall_ms, idle_ms, grace_ms: limits.grace_ms, output_bytes: limits.output_bytes },
+        mcp_url: wants_tools(&runner).then(|| ["unix:", SOCKET_IN_BOX, "#", crate::mcp::PATH].concat()),
+        limits: JobLimits {
+            wall_ms,
+            idle_ms,
+            grace_ms: limits.grace_ms,
+            output_bytes: limits.output_bytes,
+            turns: turns.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+            tool_calls: asked.and_then(|limits| limits.tool_calls),
+        },
+        // Whoever asked for more than one turn has more to say: the box stays until it was idle for too long.
+        follow_up: turns.is_some_and(|most| most > 1),
         runner,
     })
+}
+
+/// Whether a runner is told of the tools: by its own configuration for them, or in a template.
+fn wants_tools(runner: &Runner) -> bool {
+    let templated = || serde_json::to_string(runner).is_ok_and(|text| text.contains("{{mcp_url}}"));
+    runner.mcp.is_some() || templated()
 }
 
 fn prompt(gateway: &Gateway, claimed: &Claimed) -> Result<String, String> {
@@ -52,7 +76,9 @@ fn prompt(gateway: &Gateway, claimed: &Claimed) -> Result<String, String> {
         Start::Session(turn) => Ok(turn.inline.clone().unwrap_or_default()),
         Start::Entrypoint(Entrypoint::Path(path)) => {
             let first = claimed.admitted.unit.workspaces.first().ok_or("there is no workspace")?;
-            read_inside(&gateway.workspaces.join(first.id.as_str()), path)
+            // The run's own copy: the runtime has put it there before the box was started.
+            let folder = gateway.runs.join(claimed.admitted.dispatch.as_str());
+            read_inside(&copy_of(&folder, first.id.as_str()), path)
         }
     }
 }

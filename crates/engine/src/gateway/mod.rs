@@ -1,26 +1,44 @@
 //! The gateway role: one Unix socket for each running dispatch. Behind it are the worker's channel, which becomes the
-//! output topic, and the inference door. The socket is the identity: no credential is ever inside a box.
+//! output topic, the inference door and the MCP door. The socket is the identity: no credential is ever inside a box.
 //!
 //! Never touches Docker and never holds the grant key.
 
+mod accounts;
+mod budget;
 mod job;
+pub mod link;
+mod record;
 mod relay;
+mod replayed;
+mod said;
 mod serve;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_doors;
 mod view;
 
+pub use accounts::{Budgets, DispatchBudget, WINDOW_MS_MAX, WINDOW_MS_MIN, WindowBudget};
+
 use crate::follow::{follow, read_or_note};
+use crate::grants::Grants;
 use crate::inference::Door;
 use crate::runners::Runners;
 use crate::runtime::RuntimeLimits;
+use crate::tools::ToolBook;
+use crate::upstream::Upstreams;
+use accounts::Accounts;
+use custody_contracts::events::{FollowUpAccepted, ToolIntended};
+use custody_domain::tool::Policy;
 use custody_ledger::{Log, LogError, Seq, Sign};
+use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
+use custody_ports::inputs::Inputs;
 use custody_ports::output::Output;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use view::View;
 
@@ -35,20 +53,30 @@ pub struct Gateway {
     pub clock: Arc<dyn Clock>,
     /// Output topics.
     pub output: Arc<dyn Output>,
+    /// Arguments and results of tool calls.
+    pub blobs: Arc<dyn Blobs>,
+    /// Input topics.
+    pub inputs: Arc<dyn Inputs>,
     /// Runners.
     pub runners: Runners,
+    /// What tools are offered.
+    pub tools: ToolBook,
+    /// What is asked about every tool call.
+    pub policy: Arc<dyn Policy>,
+    /// The servers of tools that are not the gateway's own.
+    pub upstreams: Upstreams,
     /// The inference door; `None` when no model is configured.
     pub door: Option<Door>,
-    /// The model's name that agents are given.
-    pub model: String,
     /// One folder per run in here; the same as the runtime's.
     pub runs: PathBuf,
-    /// One folder per workspace in here.
-    pub workspaces: PathBuf,
     /// This installation's name: only runs of its own runtime are served.
     pub instance: String,
     /// Limits of a box.
     pub limits: RuntimeLimits,
+    /// What dispatches, persons and launchers may use.
+    pub budgets: Budgets,
+    /// Grants, and whether revocations arrive.
+    pub grants: Grants,
 }
 
 /// A run to serve, or one that has ended.
@@ -56,8 +84,12 @@ pub struct Gateway {
 pub(crate) enum Change {
     /// Claimed: open its socket.
     Open(Box<view::Claimed>),
+    /// More was said to it.
+    Say(FollowUpAccepted),
     /// Ended: close it.
     Close(String),
+    /// A tool call was intended before a restart, and nobody knows how it ended.
+    Doubt(Box<(view::Claimed, ToolIntended)>),
 }
 
 /// Runs until cancelled.
@@ -69,8 +101,14 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
     let last = gateway.log.last_seq().await?;
     let instance = gateway.instance.clone();
     let mut view = View::default();
+    let accounts = Arc::new(Accounts::new(gateway.budgets.clone()));
+    let folded = accounts.clone();
+    let grants = gateway.grants.clone();
+    let listening = grants.clone().listen(gateway.log.clone(), cancel.clone());
     let folding = follow(gateway.log.clone(), Seq(0), cancel.clone(), move |stored| {
+        grants.take_in(&stored);
         for recorded in read_or_note(&stored) {
+            folded.apply(&recorded);
             if let Some(change) = view.apply(&recorded, &instance) {
                 // History is folded in silence: only runs that are still open when it ends are served.
                 if stored.seq > last {
@@ -79,25 +117,38 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
             }
         }
         if stored.seq == last {
+            for doubtful in view.take_doubtful() {
+                let _closed = sender.send(Change::Doubt(Box::new(doubtful)));
+            }
             view.open().for_each(|claimed| {
                 let _closed = sender.send(Change::Open(Box::new(claimed)));
             });
         }
     });
     let serving = async {
-        let mut sockets: BTreeMap<String, CancellationToken> = BTreeMap::new();
+        let mut sockets: BTreeMap<String, (CancellationToken, watch::Sender<Vec<FollowUpAccepted>>)> = BTreeMap::new();
         while let Some(change) = changes.recv().await {
             match change {
                 Change::Open(claimed) => {
                     let dispatch = claimed.admitted.dispatch.to_string();
                     let token = cancel.child_token();
-                    if let Some(before) = sockets.insert(dispatch, token.clone()) {
+                    let (sender, said) = watch::channel(claimed.said.clone());
+                    if let Some((before, _)) = sockets.insert(dispatch, (token.clone(), sender)) {
                         before.cancel();
                     }
-                    tokio::spawn(serve::serve(gateway.clone(), claimed, token));
+                    tokio::spawn(serve::serve(gateway.clone(), claimed, said, accounts.clone(), token));
+                }
+                Change::Say(accepted) => {
+                    if let Some((_, said)) = sockets.get(accepted.dispatch.as_str()) {
+                        said.send_modify(|all| all.push(accepted));
+                    }
+                }
+                Change::Doubt(doubtful) => {
+                    let (claimed, intended) = *doubtful;
+                    record::in_doubt(&gateway, &claimed, intended).await;
                 }
                 Change::Close(dispatch) => {
-                    if let Some(token) = sockets.remove(&dispatch) {
+                    if let Some((token, _)) = sockets.remove(&dispatch) {
                         token.cancel();
                     }
                 }
@@ -107,5 +158,6 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
     tokio::select! {
         result = folding => result,
         () = serving => Ok(()),
+        () = listening => Ok(()),
     }
 }

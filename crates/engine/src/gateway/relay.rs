@@ -1,5 +1,6 @@
-//! From the worker's frames to the output topic: in order, without gaps or doubles, flushed every 100 ms or 32 KiB. A
-//! frame is acknowledged to the worker only when it is stored.
+//! From the worker's frames to the output topic: in order, without gaps or doubles, flushed every 100 ms or 32 KiB, and
+//! at once after a silence, so that nobody waits for a first word. A frame is acknowledged to the worker only when it is
+//! stored.
 
 use custody_contracts::box_protocol::{Frame, FrameBody};
 use custody_contracts::canonical::derived_id;
@@ -7,9 +8,12 @@ use custody_contracts::messages::Chunk;
 use custody_ports::output::{Output, OutputError};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The longest that a frame waits for others.
 pub(super) const FLUSH_EVERY: Duration = Duration::from_millis(100);
+/// Chunks that may follow each other at once after a silence.
+const BURST: u32 = 4;
 /// Bytes after which a chunk is published at once.
 const FLUSH_BYTES: usize = 32 * 1024;
 /// Tries to publish one chunk before the connection is given up; the worker then connects again and resends.
@@ -32,6 +36,43 @@ pub(super) enum RelayError {
     /// A frame that cannot be written.
     #[error("frame cannot be encoded: {0}")]
     Encode(#[from] serde_json::Error),
+}
+
+/// When the next chunk may be published: one every [`FLUSH_EVERY`], and a few at once after a silence. A token bucket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    left: u32,
+    /// When the last token was put in.
+    filled: Instant,
+}
+
+impl Pace {
+    /// A full bucket.
+    pub(super) fn full(now: Instant) -> Pace {
+        Pace { left: BURST, filled: now }
+    }
+
+    /// The earliest time for the next chunk.
+    pub(super) fn due(&mut self, now: Instant) -> Instant {
+        let whole = now.saturating_duration_since(self.filled).as_millis() / FLUSH_EVERY.as_millis();
+        let whole = u32::try_from(whole).unwrap_or(u32::MAX);
+        if whole > 0 {
+            let more = self.left.saturating_add(whole);
+            // A bucket that is full keeps no fraction of a token either.
+            self.filled = if more >= BURST { now } else { self.filled + FLUSH_EVERY * whole };
+            self.left = more.min(BURST);
+        }
+        if self.left > 0 { now } else { self.filled + FLUSH_EVERY }
+    }
+
+    /// A chunk was published.
+    pub(super) fn spend(&mut self, now: Instant) {
+        self.due(now);
+        if self.left == BURST {
+            self.filled = now;
+        }
+        self.left = self.left.saturating_sub(1);
+    }
 }
 
 /// The relay of one dispatch.

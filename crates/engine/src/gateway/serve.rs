@@ -1,24 +1,28 @@
-//! One dispatch's socket: HTTP/1.1, the upgrade to the worker's channel, and the inference door.
+//! One dispatch's socket: HTTP/1.1, the upgrade to the worker's channel, the inference door and the MCP door.
 
-use super::relay::{FLUSH_EVERY, Relay, RelayError};
+use super::accounts::Accounts;
+use super::budget;
+use super::record::{record_call, recorded};
+use super::relay::{Pace, Relay, RelayError};
+use super::said::Said;
 use super::view::Claimed;
-use super::{Gateway, job};
+use super::{Gateway, job, replayed};
 use crate::crash;
-use crate::inference::{BoxBody, CallContext, CallRecord};
+use crate::inference::{self, BoxBody, CallContext};
+use crate::mcp::{self, Mcp};
+use crate::replay::{Tape, repeats};
 use crate::runtime::socket_path;
 use bytes::Bytes;
 use custody_contracts::box_protocol::{GatewayMessage, LINE_BYTES_MAX, UPGRADE, WorkerMessage};
-use custody_contracts::canonical::derived_id;
 use custody_contracts::catalogue::{self, CheckError};
-use custody_contracts::envelope::Meta;
-use custody_contracts::events::Kind;
-use custody_domain::effect::Effect;
-use custody_ledger::{Command, Entity, handle};
+use custody_contracts::events::{BudgetMeasure, BudgetScope, FollowUpAccepted};
+use custody_ports::output::OutputError;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,29 +30,47 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, OnceCell, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Connections of one box at once.
 const CONNECTIONS_MAX: usize = 32;
-/// How long the last frame waits for model calls that are still being recorded.
+/// How long the last frame waits for model and tool calls that are still being recorded.
 const RECORDS_WAIT: Duration = Duration::from_secs(10);
 
 /// What all connections of one dispatch share.
-struct Shared {
-    gateway: Gateway,
-    claimed: Box<Claimed>,
+pub(super) struct Shared {
+    pub(super) gateway: Gateway,
+    pub(super) claimed: Box<Claimed>,
+    /// What everybody has used.
+    pub(super) accounts: Arc<Accounts>,
+    /// Budgets that this gateway has warned of already.
+    pub(super) warned: Mutex<BTreeSet<(BudgetScope, BudgetMeasure)>>,
+    /// Budgets whose end stands in the ledger.
+    pub(super) exhausted: Mutex<BTreeSet<(BudgetScope, BudgetMeasure)>>,
+    /// The recording that it repeats, when its unit names one.
+    tape: Option<Arc<Tape>>,
+    /// The tools, from the first question about them on.
+    mcp: OnceCell<Arc<Mcp>>,
     /// One worker at a time; a new connection waits for the old one to be given up.
     relay: Mutex<Option<Relay>>,
     /// Ordinal of the last model call.
-    calls: AtomicU32,
-    /// Model calls that are not recorded yet.
+    pub(super) calls: AtomicU32,
+    /// Model and tool calls that are not recorded yet.
     open_calls: watch::Sender<u32>,
     /// Replaced by each worker connection: the one before ends.
     worker: watch::Sender<u64>,
+    /// What was said to it so far.
+    said: watch::Receiver<Vec<FollowUpAccepted>>,
 }
 
-pub(super) async fn serve(gateway: Gateway, claimed: Box<Claimed>, cancel: CancellationToken) {
+pub(super) async fn serve(
+    gateway: Gateway,
+    claimed: Box<Claimed>,
+    said: watch::Receiver<Vec<FollowUpAccepted>>,
+    accounts: Arc<Accounts>,
+    cancel: CancellationToken,
+) {
     let dispatch = claimed.admitted.dispatch.to_string();
     let socket = socket_path(&gateway.runs.join(&dispatch));
     let listener = match listen(&socket) {
@@ -58,14 +80,26 @@ pub(super) async fn serve(gateway: Gateway, claimed: Box<Claimed>, cancel: Cance
             return;
         }
     };
-    let calls = recorded_calls(&gateway, &dispatch).await;
+    let calls = recorded(&gateway, &dispatch, 'm').await;
+    let tape = match repeats(&claimed.admitted.unit) {
+        None => None,
+        Some(one) => {
+            Some(Arc::new(Tape::of(one, &claimed.admitted, gateway.log.as_ref(), gateway.blobs.as_ref()).await))
+        }
+    };
     let shared = Arc::new(Shared {
         gateway,
         claimed,
+        accounts,
+        warned: Mutex::default(),
+        exhausted: Mutex::default(),
+        tape,
+        mcp: OnceCell::new(),
         relay: Mutex::new(None),
         calls: AtomicU32::new(calls),
         open_calls: watch::channel(0).0,
         worker: watch::channel(0).0,
+        said,
     });
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -92,6 +126,28 @@ pub(super) async fn serve(gateway: Gateway, claimed: Box<Claimed>, cancel: Cance
     }
 }
 
+/// The MCP door of a dispatch. One whose unit names no tool has an empty list.
+async fn mcp_door(shared: &Shared) -> Arc<Mcp> {
+    let (gateway, claimed) = (&shared.gateway, &shared.claimed);
+    let workspaces = &claimed.admitted.unit.workspaces;
+    let run = gateway.runs.join(claimed.admitted.dispatch.as_str());
+    Mcp::new(mcp::Needs {
+        log: gateway.log.clone(),
+        signer: gateway.signer.clone(),
+        clock: gateway.clock.clone(),
+        blobs: gateway.blobs.clone(),
+        admitted: claimed.admitted.clone(),
+        meta: claimed.meta(String::new()),
+        roots: workspaces.iter().map(|mount| crate::runtime::workspaces::copy_of(&run, mount.id.as_str())).collect(),
+        recorded: recorded(gateway, claimed.admitted.dispatch.as_str(), 't').await,
+        tools: gateway.tools.clone(),
+        policy: gateway.policy.clone(),
+        upstreams: gateway.upstreams.clone(),
+        tape: shared.tape.clone(),
+        grants: gateway.grants.clone(),
+    })
+}
+
 /// Binds the socket anew; a left-over one of an earlier process is removed first.
 fn listen(socket: &Path) -> std::io::Result<UnixListener> {
     if let Some(folder) = socket.parent() {
@@ -105,19 +161,6 @@ fn listen(socket: &Path) -> std::io::Result<UnixListener> {
     // The box's user must be able to connect; the folder above is closed to everybody else on the host.
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666))?;
     Ok(listener)
-}
-
-/// How many calls of this dispatch are in the ledger: after a restart numbering goes on there.
-async fn recorded_calls(gateway: &Gateway, dispatch: &str) -> u32 {
-    for n in 1u32.. {
-        let entity = Entity::new(Kind::Effect, &format!("{dispatch}-m{n}"));
-        let Some(entity) = entity else { return n - 1 };
-        match gateway.log.load(&entity).await {
-            Ok(history) if !history.is_empty() => {}
-            _ => return n - 1,
-        }
-    }
-    0
 }
 
 async fn connection(shared: Arc<Shared>, stream: UnixStream, cancel: CancellationToken) {
@@ -139,10 +182,34 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, cancel: Cancell
     if request.uri().path() == "/worker" {
         return upgrade(shared, request, cancel);
     }
+    if request.uri().path() == mcp::PATH {
+        let door = shared.mcp.get_or_init(|| mcp_door(&shared)).await.clone();
+        shared.open_calls.send_modify(|open| *open += 1);
+        let answered = door.serve(request).await;
+        shared.open_calls.send_modify(|open| *open -= 1);
+        return answered;
+    }
+    if let Some(tape) = &shared.tape {
+        shared.open_calls.send_modify(|open| *open += 1);
+        let answered = replayed::answer(&shared, tape, request).await;
+        shared.open_calls.send_modify(|open| *open -= 1);
+        return answered;
+    }
     let Some(door) = shared.gateway.door.clone() else {
         let text = r#"{"error":{"type":"no_model","message":"no model is configured; set [model] in the configuration or --model-url"}}"#;
         return status(StatusCode::SERVICE_UNAVAILABLE, text);
     };
+    if request.method() == Method::POST
+        && let Err(short) = shared.gateway.grants.stands(&shared.claimed.admitted, shared.gateway.clock.now())
+    {
+        let message = format!("{}; no model is called for this dispatch any more, which ends", short.detail);
+        return inference::refuse(request.uri().path(), 403, short.code, message);
+    }
+    if request.method() == Method::POST
+        && let Err(refused) = budget::before_call(&shared).await
+    {
+        return inference::refuse(request.uri().path(), 403, refused.code, refused.message);
+    }
     let dispatch = shared.claimed.admitted.dispatch.to_string();
     let (done, record) = oneshot::channel();
     shared.open_calls.send_modify(|open| *open += 1);
@@ -152,48 +219,21 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, cancel: Cancell
         // the next one by counting. No record means that no model was called.
         if let Ok(record) = record.await {
             let n = recording.calls.fetch_add(1, Ordering::SeqCst) + 1;
-            record_call(&recording, n, record).await;
+            budget::count(&recording, n, &record);
+            record_call(&recording.gateway, &recording.claimed, n, record).await;
+            budget::after_call(&recording).await;
         }
         recording.open_calls.send_modify(|open| *open -= 1);
     });
     let begun = shared.calls.load(Ordering::SeqCst) + 1;
-    door.serve(CallContext { dispatch, n: begun }, request, done).await
-}
-
-async fn record_call(shared: &Shared, n: u32, record: CallRecord) {
-    let admitted = &shared.claimed.admitted;
-    let dispatch = admitted.dispatch.as_str();
-    let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-m{n}")) else { return };
-    let event = record.into_event(admitted.dispatch.clone(), n);
-    let meta = Meta {
-        time: shared.gateway.clock.now().rfc3339(),
-        subject: Some(admitted.unit.identity.subject.to_string()),
-        causation: Some(format!("ledger/{}", shared.claimed.seq)),
-        correlation: Some(dispatch.to_owned()),
-        launcher: Some(admitted.launch.launcher.to_string()),
-        grant: None,
-        traceparent: shared.claimed.traceparent.clone(),
-    };
-    let id = derived_id("eff-", &[dispatch.as_bytes(), &n.to_be_bytes(), event.request_digest.as_bytes()]);
-    for tried in 1u32.. {
-        let command = Command { id: id.clone(), entity: entity.clone(), meta: meta.clone(), body: event.clone() };
-        match handle::<Effect>(shared.gateway.log.as_ref(), shared.gateway.signer.as_ref(), command).await {
-            Ok(_) => break,
-            Err(error) if tried >= 30 => {
-                tracing::error!(%error, dispatch, n, "model call could not be recorded");
-                break;
-            }
-            Err(error) => tracing::warn!(%error, dispatch, n, "model call not recorded; trying again"),
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    crash::point("gw.after_model_call");
+    let runner = shared.claimed.admitted.runner.name.to_string();
+    door.serve(CallContext { dispatch, runner, n: begun }, request, done).await
 }
 
 fn upgrade(shared: Arc<Shared>, request: Request<Incoming>, cancel: CancellationToken) -> Response<BoxBody> {
     let wanted = request.headers().get(header::UPGRADE).and_then(|v| v.to_str().ok());
     if wanted != Some(UPGRADE) {
-        return status(StatusCode::UPGRADE_REQUIRED, r#"{"error":{"message":"upgrade to custody-box.v1"}}"#);
+        return status(StatusCode::UPGRADE_REQUIRED, r#"{"error":{"message":"upgrade to custody-box.v2"}}"#);
     }
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
@@ -227,20 +267,22 @@ fn upgrade(shared: Arc<Shared>, request: Request<Incoming>, cancel: Cancellation
 enum ChannelError {
     #[error("socket: {0}")]
     Io(#[from] std::io::Error),
-    #[error("a line of the worker is not a box.v1 message: {0}")]
+    #[error("a line of the worker is not a box.v2 message: {0}")]
     Message(#[from] serde_json::Error),
-    #[error("a line of the worker breaks box.v1: {0}")]
+    #[error("a line of the worker breaks box.v2: {0}")]
     Contract(#[from] CheckError),
     #[error("a line of the worker is longer than {LINE_BYTES_MAX} bytes")]
     LineTooLong,
     #[error(transparent)]
     Relay(#[from] RelayError),
+    #[error("what was said cannot be read: {0}")]
+    Said(#[from] OutputError),
 }
 
 /// A line of the worker, checked against its contract: serde alone would not see an unknown field inside a frame.
 fn read_message(line: &[u8]) -> Result<WorkerMessage, ChannelError> {
     let value: serde_json::Value = serde_json::from_slice(line)?;
-    catalogue::check("box.v1", "WorkerMessage", &value)?;
+    catalogue::check("box.v2", "WorkerMessage", &value)?;
     Ok(serde_json::from_value(value)?)
 }
 
@@ -255,6 +297,8 @@ async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Resu
     let Some(relay) = slot.as_mut() else { return Ok(()) };
     let mut line = Vec::new();
     let mut flush_at: Option<tokio::time::Instant> = None;
+    let mut pace = Pace::full(tokio::time::Instant::now());
+    let mut said = Said::new(shared.said.clone());
     loop {
         let due = async {
             match flush_at {
@@ -266,7 +310,14 @@ async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Resu
             read = read_line(&mut reader, &mut line) => read,
             () = due => {
                 flush_at = None;
+                pace.spend(tokio::time::Instant::now());
                 publish(shared, relay, &mut writer).await?;
+                continue;
+            }
+            () = said.more() => {
+                while let Some(input) = said.next(shared.gateway.inputs.as_ref()).await? {
+                    send(&mut writer, &input).await?;
+                }
                 continue;
             }
         };
@@ -277,10 +328,13 @@ async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Resu
         let message = read_message(&line)?;
         line.clear();
         match message {
-            WorkerMessage::Hello { .. } => {
+            WorkerMessage::Hello { inputs, .. } => {
                 send(&mut writer, &GatewayMessage::Ack { seq: relay.stored() }).await?;
                 match job::job(&shared.gateway, &shared.claimed) {
-                    Ok(job) => send(&mut writer, &GatewayMessage::Job { job: Box::new(job) }).await?,
+                    Ok(job) => {
+                        send(&mut writer, &GatewayMessage::Job { job: Box::new(job) }).await?;
+                        said.greeted(inputs.unwrap_or_default());
+                    }
                     Err(why) => {
                         // A worker without a job ends by itself; the sentence goes where people look.
                         tracing::error!(why, dispatch = %shared.claimed.admitted.dispatch, "no job can be given");
@@ -295,14 +349,14 @@ async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Resu
                     flush_at = None;
                     publish(shared, relay, &mut writer).await?;
                 } else if relay.is_waiting() && flush_at.is_none() {
-                    flush_at = Some(tokio::time::Instant::now() + FLUSH_EVERY);
+                    flush_at = Some(pace.due(tokio::time::Instant::now()));
                 }
             }
         }
     }
 }
 
-/// Stores what waits and acknowledges it. The last frame is stored only after every model call is recorded.
+/// Stores what waits and acknowledges it. The last frame is stored only after every call is recorded.
 async fn publish(
     shared: &Shared,
     relay: &mut Relay,
@@ -310,9 +364,12 @@ async fn publish(
 ) -> Result<(), ChannelError> {
     if relay.holds_exit() {
         let mut open = shared.open_calls.subscribe();
-        let recorded = tokio::time::timeout(RECORDS_WAIT, open.wait_for(|n| *n == 0)).await;
-        if recorded.is_err() {
-            tracing::warn!(dispatch = %shared.claimed.admitted.dispatch, "a model call is still not recorded");
+        let recorded = tokio::time::timeout(RECORDS_WAIT, open.wait_for(|n| *n == 0)).await.is_ok();
+        if !recorded {
+            tracing::warn!(dispatch = %shared.claimed.admitted.dispatch, "a call is still not recorded");
+        }
+        if let Some(mcp) = shared.mcp.get() {
+            mcp.record_throttled().await;
         }
     }
     relay.flush().await?;
@@ -352,7 +409,7 @@ async fn read_line(
     }
 }
 
-fn status(code: StatusCode, json: &str) -> Response<BoxBody> {
+pub(super) fn status(code: StatusCode, json: &str) -> Response<BoxBody> {
     let mut response = Response::new(full(json.to_owned()));
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
@@ -360,6 +417,6 @@ fn status(code: StatusCode, json: &str) -> Response<BoxBody> {
 }
 
 /// A body that is all there.
-fn full(text: impl Into<Bytes>) -> BoxBody {
+pub(super) fn full(text: impl Into<Bytes>) -> BoxBody {
     Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
 }

@@ -1,6 +1,6 @@
 //! The relay: in order, without gaps or doubles, acknowledged only when stored.
 
-use super::relay::Relay;
+use super::relay::{Pace, Relay};
 use custody_contracts::box_protocol::{ExitReason, Frame, FrameBody};
 use custody_contracts::messages::Chunk;
 use custody_ports::output::Output;
@@ -74,4 +74,33 @@ async fn a_full_chunk_does_not_wait() {
     let mut relay = Relay::open(output, "d-1", 1).await.unwrap();
     let text = "x".repeat(33 * 1024);
     assert!(relay.take(Frame { seq: 1, at: 0, body: FrameBody::Text { text } }).unwrap());
+}
+
+#[test]
+fn a_first_word_waits_for_nobody_and_a_flood_is_a_chunk_every_tenth_of_a_second() {
+    let start = tokio::time::Instant::now();
+    let at = |ms: u64| start + std::time::Duration::from_millis(ms);
+    let mut pace = Pace::full(start);
+    let mut published = Vec::new();
+    // A frame every millisecond, for a second.
+    for ms in 0..1_000 {
+        if pace.due(at(ms)) <= at(ms) {
+            pace.spend(at(ms));
+            published.push(ms);
+        }
+    }
+    assert_eq!(published[..4], [0, 1, 2, 3], "the first ones go at once");
+    assert!(published[4..].windows(2).all(|two| two[1] - two[0] >= 99), "{published:?}");
+    assert!((12..=14).contains(&published.len()), "{published:?}");
+    // After a silence it is as at the beginning, and not more.
+    let later: Vec<u64> = (10_000..10_050)
+        .filter(|ms| {
+            let now = pace.due(at(*ms)) <= at(*ms);
+            if now {
+                pace.spend(at(*ms));
+            }
+            now
+        })
+        .collect();
+    assert_eq!(later, [10_000, 10_001, 10_002, 10_003]);
 }

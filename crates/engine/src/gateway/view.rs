@@ -1,7 +1,10 @@
 //! What the gateway must know of the ledger: runs that are claimed and have not ended.
 
 use super::Change;
-use custody_contracts::events::{DispatchAdmitted, DispatchEvent, LedgerEvent, RunClaimed, RunEvent};
+use custody_contracts::envelope::Meta;
+use custody_contracts::events::{
+    DispatchAdmitted, DispatchEvent, EffectEvent, FollowUpAccepted, LedgerEvent, RunClaimed, RunEvent, ToolIntended,
+};
 use custody_ledger::{Recorded, Seq};
 use std::collections::BTreeMap;
 
@@ -18,6 +21,23 @@ pub(crate) struct Claimed {
     pub(crate) agent_session: Option<String>,
     /// The traceparent of its launch.
     pub(crate) traceparent: Option<String>,
+    /// What was said to it so far, in order.
+    pub(crate) said: Vec<FollowUpAccepted>,
+}
+
+impl Claimed {
+    /// The envelope of an event that the gateway writes for this dispatch.
+    pub(crate) fn meta(&self, time: String) -> Meta {
+        Meta {
+            time,
+            subject: Some(self.admitted.unit.identity.subject.to_string()),
+            causation: Some(format!("ledger/{}", self.seq)),
+            correlation: Some(self.admitted.dispatch.to_string()),
+            launcher: Some(self.admitted.launch.launcher.to_string()),
+            grant: self.admitted.grant.id().map(ToString::to_string),
+            traceparent: self.traceparent.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -25,6 +45,7 @@ struct Waiting {
     seq: Seq,
     admitted: DispatchAdmitted,
     traceparent: Option<String>,
+    said: Vec<FollowUpAccepted>,
 }
 
 /// The fold.
@@ -33,6 +54,8 @@ pub(crate) struct View {
     waiting: BTreeMap<String, Waiting>,
     open: BTreeMap<String, Claimed>,
     agent_sessions: BTreeMap<String, String>,
+    /// Tool calls of own runs that were intended and have no outcome, by entity.
+    intended: BTreeMap<String, (Claimed, ToolIntended)>,
 }
 
 impl View {
@@ -40,9 +63,17 @@ impl View {
         match &recorded.event {
             Some(LedgerEvent::Dispatch(DispatchEvent::Admitted(e))) => {
                 let traceparent = recorded.envelope.traceparent.clone();
-                let waiting = Waiting { seq: recorded.seq, admitted: (**e).clone(), traceparent };
+                let waiting = Waiting { seq: recorded.seq, admitted: (**e).clone(), traceparent, said: Vec::new() };
                 self.waiting.insert(e.dispatch.to_string(), waiting);
                 None
+            }
+            Some(LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e))) => {
+                if let Some(waiting) = self.waiting.get_mut(e.dispatch.as_str()) {
+                    waiting.said.push(e.clone());
+                    return None;
+                }
+                self.open.get_mut(e.dispatch.as_str())?.said.push(e.clone());
+                Some(Change::Say(e.clone()))
             }
             Some(LedgerEvent::Run(RunEvent::Claimed(e))) => {
                 let waiting = self.waiting.remove(e.dispatch.as_str())?;
@@ -55,6 +86,7 @@ impl View {
                     admitted: waiting.admitted,
                     claim: e.clone(),
                     traceparent: waiting.traceparent,
+                    said: waiting.said,
                 };
                 self.open.insert(e.dispatch.to_string(), claimed.clone());
                 Some(Change::Open(Box::new(claimed)))
@@ -67,16 +99,45 @@ impl View {
                 self.open.remove(e.dispatch.as_str())?;
                 Some(Change::Close(e.dispatch.to_string()))
             }
+            Some(LedgerEvent::Effect(effect)) => {
+                self.on_effect(effect);
+                None
+            }
             Some(
-                LedgerEvent::Dispatch(DispatchEvent::Refused(_) | DispatchEvent::StopRequested(_))
+                LedgerEvent::Dispatch(
+                    DispatchEvent::Refused(_) | DispatchEvent::StopRequested(_) | DispatchEvent::FollowUpRefused(_),
+                )
                 | LedgerEvent::Run(RunEvent::Started(_))
-                | LedgerEvent::Effect(_)
                 | LedgerEvent::Launcher(_)
                 | LedgerEvent::Key(_)
-                | LedgerEvent::Checkpoint(_),
+                | LedgerEvent::Checkpoint(_)
+                | LedgerEvent::Workspace(_)
+                | LedgerEvent::Grant(_),
             )
             | None => None,
         }
+    }
+
+    fn on_effect(&mut self, effect: &EffectEvent) {
+        match effect {
+            EffectEvent::ToolIntended(e) => {
+                if let Some(claimed) = self.open.get(e.dispatch.as_str()) {
+                    self.intended.insert(effect.entity_id(), (claimed.clone(), e.clone()));
+                }
+            }
+            EffectEvent::ToolFinished(_) => {
+                self.intended.remove(&effect.entity_id());
+            }
+            EffectEvent::ModelCalled(_)
+            | EffectEvent::ToolRefused(_)
+            | EffectEvent::BudgetWarned(_)
+            | EffectEvent::BudgetExhausted(_) => {}
+        }
+    }
+
+    /// Tool calls of which nobody knows how they ended: for the time when history has been read.
+    pub(crate) fn take_doubtful(&mut self) -> impl Iterator<Item = (Claimed, ToolIntended)> {
+        std::mem::take(&mut self.intended).into_values()
     }
 
     pub(crate) fn open(&self) -> impl Iterator<Item = Claimed> {

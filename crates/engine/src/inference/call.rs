@@ -8,20 +8,22 @@ use super::key::KeyGuard;
 use super::plan::Plan;
 use super::record::{Call, CallContext, CallRecord, Ending, Recorder};
 use super::sse::SseParser;
-use super::translate::chat_stream::ChatToMessages;
-use super::translate::messages_stream::MessagesToChat;
-use super::translate::{chat_answer, messages_answer};
-use super::{Api, CALLS_MAX, Door, request};
+use super::translate::chain::{self, Translator};
+use super::translate::names::ToolNames;
+use super::{Api, CALLS_MAX, Door, Target, request};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long an agent may take to send its request.
+const BODY_MAX: Duration = Duration::from_secs(120);
 
 /// How much of an upstream's own words an agent is told, in bytes.
 const WORDS_BYTES_MAX: usize = 500;
@@ -35,6 +37,19 @@ impl Door {
         request: Request<Incoming>,
         done: oneshot::Sender<CallRecord>,
     ) -> Result<Response<BoxBody>, Told> {
+        let (target, read, call, agent) = self.begin(context, api, request).await?;
+        let plan = Plan::of(&target, api, read, &agent)?;
+        let recorder = Recorder::start(call, done, Arc::clone(&self.0.blobs));
+        Ok(target.forward(api, target.api.path(), plan, recorder).await)
+    }
+
+    /// Reads a request within its bounds and finds its upstream.
+    pub(super) async fn begin(
+        &self,
+        context: CallContext,
+        api: Api,
+        request: Request<Incoming>,
+    ) -> Result<(Arc<Target>, request::AgentRequest, Call, HeaderMap), Told> {
         let inner = &self.0;
         if request.method() != Method::POST {
             return Err(Told::new(405, "method_not_allowed", "use POST"));
@@ -46,42 +61,46 @@ impl Door {
         if head.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             return Err(Told::new(415, "unsupported_encoding", "send the request without content-encoding"));
         }
-        let patience = Duration::from_millis(inner.config.timeout_ms);
-        let body = tokio::time::timeout(patience, request::read_body(body, inner.config.request_bytes_max))
+        let body = tokio::time::timeout(BODY_MAX, request::read_body(body, inner.request_bytes_max))
             .await
             .map_err(|_| Told::new(408, "request_timeout", "the request's body did not arrive in time"))??;
-        let plan = Plan::of(inner, api, &body, &head.headers)?;
-        let recorder = Recorder::start(
-            Call {
-                context,
-                api,
-                upstream_api: inner.api,
-                upstream: inner.config.name.clone(),
-                model: inner.config.model.clone(),
-                request: body,
-                permit,
-            },
-            done,
-            Arc::clone(&inner.blobs),
-        );
-        Ok(self.forward(api, plan, recorder).await)
+        let read = request::AgentRequest::parse(&body)?;
+        let target = self
+            .target(&context.runner, read.model().as_deref())
+            .ok_or_else(|| Told::new(503, "no_model", "no model is configured for this runner"))?;
+        if body.len() as u64 > target.config.request_bytes_max {
+            return Err(request::too_large(target.config.request_bytes_max));
+        }
+        let call = Call { context, api, target: target.clone(), request: body, permit };
+        Ok((target, read, call, head.headers))
     }
+}
 
+impl Target {
     /// Calls the upstream; from here on there is a record.
-    async fn forward(&self, api: Api, plan: Plan, mut recorder: Recorder) -> Response<BoxBody> {
-        let inner = &self.0;
-        match inner.upstream.call(plan.body, plan.stream, plan.headers).await {
+    pub(super) async fn forward(
+        &self,
+        api: Api,
+        path: &'static str,
+        plan: Plan,
+        mut recorder: Recorder,
+    ) -> Response<BoxBody> {
+        let Plan { body, stream, wants_usage, names, headers } = plan;
+        let (reached, attempts) = self.upstream.call(path, body, stream, headers).await;
+        recorder.attempts = attempts;
+        match reached {
             Reached::Answer(response) => {
                 recorder.status = response.status().as_u16();
-                self.answer(api, plan.stream, plan.wants_usage, response, recorder).await
+                let told = client::limits(response.headers());
+                let mut answer = self.answer(api, stream, wants_usage, names, response, recorder).await;
+                answer.headers_mut().extend(told);
+                answer
             }
-            Reached::Refused { status, retry_after, body } => {
+            Reached::Refused { status, told: limits, body } => {
                 recorder.status = status;
                 let (told, detail) = self.told_of_refusal(status, &body);
                 let mut response = self.failed(api, &told, detail, recorder);
-                if let Some(wait) = retry_after {
-                    response.headers_mut().insert(RETRY_AFTER, wait);
-                }
+                response.headers_mut().extend(limits);
                 response
             }
             Reached::Silent(what) => self.unreached(api, 504, "upstream_timeout", &what, recorder),
@@ -96,18 +115,18 @@ impl Door {
         api: Api,
         stream: bool,
         wants_usage: bool,
+        names: ToolNames,
         response: reqwest::Response,
         recorder: Recorder,
     ) -> Response<BoxBody> {
-        let inner = &self.0;
         let kind = response.headers().get(CONTENT_TYPE).cloned();
         let events = kind.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        if api != inner.api && events != stream {
+        if api != self.api && events != stream {
             let asked = if stream { "was asked for a stream and sent none" } else { "sent a stream nobody asked for" };
             return self.unreached(api, 502, "upstream_failed", asked, recorder);
         }
         let mut pieces = response.bytes_stream().boxed();
-        let idle = Duration::from_millis(inner.config.idle_timeout_ms);
+        let idle = Duration::from_millis(self.config.idle_timeout_ms);
         let first = match tokio::time::timeout(idle, pieces.next()).await {
             Ok(Some(Ok(bytes))) => bytes,
             Ok(Some(Err(why))) => {
@@ -120,19 +139,17 @@ impl Door {
             }
         };
         let pieces = futures::stream::iter([Ok(first)]).chain(pieces).boxed();
-        if api != inner.api && !events {
-            return self.translated(api, pieces, recorder).await;
+        if api != self.api && !events {
+            return self.translated(api, pieces, &names, recorder).await;
         }
-        let model = &inner.config.model;
-        let pipe = match (api == inner.api, api) {
-            (false, Api::OpenaiChat) => Pipe::ToChat(SseParser::default(), MessagesToChat::new(wants_usage, model)),
-            (false, _) => Pipe::ToMessages(SseParser::default(), ChatToMessages::new(model)),
-            (true, _) if events => Pipe::Events(SseParser::default()),
-            (true, _) => Pipe::Document,
-        };
-        let kind = match pipe {
-            Pipe::ToChat(..) | Pipe::ToMessages(..) => Some(HeaderValue::from_static("text/event-stream")),
-            Pipe::Document | Pipe::Events(_) => kind,
+        let (pipe, kind) = if api != self.api {
+            let translator = Translator::new(api, self.api, wants_usage, &self.config.model, names);
+            let kind = Some(HeaderValue::from_static("text/event-stream"));
+            (Pipe::Translated(SseParser::default(), Box::new(translator)), kind)
+        } else if events {
+            (Pipe::Events(SseParser::default()), kind)
+        } else {
+            (Pipe::Document, kind)
         };
         let mut answer = Response::new(self.flow(api, pieces, pipe, recorder).into_body());
         if let Some(kind) = kind {
@@ -143,18 +160,23 @@ impl Door {
     }
 
     /// A whole answer in the other format.
-    async fn translated(&self, api: Api, mut pieces: Pieces, mut recorder: Recorder) -> Response<BoxBody> {
-        let inner = &self.0;
-        let idle = Duration::from_millis(inner.config.idle_timeout_ms);
+    async fn translated(
+        &self,
+        api: Api,
+        mut pieces: Pieces,
+        names: &ToolNames,
+        mut recorder: Recorder,
+    ) -> Response<BoxBody> {
+        let idle = Duration::from_millis(self.config.idle_timeout_ms);
         let mut whole = BytesMut::new();
         loop {
             match tokio::time::timeout(idle, pieces.next()).await {
                 Ok(None) => break,
-                Ok(Some(Ok(bytes))) if whole.len() as u64 + bytes.len() as u64 <= inner.config.response_bytes_max => {
+                Ok(Some(Ok(bytes))) if whole.len() as u64 + bytes.len() as u64 <= self.config.response_bytes_max => {
                     whole.extend_from_slice(&bytes);
                 }
                 Ok(Some(Ok(_))) => {
-                    let what = format!("answered with more than {} bytes", inner.config.response_bytes_max);
+                    let what = format!("answered with more than {} bytes", self.config.response_bytes_max);
                     return self.unreached(api, 502, "upstream_failed", &what, recorder);
                 }
                 Ok(Some(Err(why))) => {
@@ -170,11 +192,8 @@ impl Door {
         if let Some(json) = &json {
             recorder.meter.document(json);
         }
-        let answer = json.as_ref().and_then(|json| match api {
-            Api::OpenaiChat => messages_answer::to_chat(json),
-            Api::Anthropic | Api::OpenaiResponses => chat_answer::to_message(json),
-        });
-        match (answer, KeyGuard::new(inner.upstream.key.as_ref()).push(&whole)) {
+        let answer = json.as_ref().and_then(|json| chain::answer(api, self.api, json, names));
+        match (answer, KeyGuard::new(self.upstream.key.as_ref()).push(&whole)) {
             (Some(answer), Ok(_)) => {
                 let bytes = Bytes::from(answer.to_string());
                 let flow = self.flow(api, futures::stream::empty().boxed(), Pipe::Document, recorder);
@@ -194,16 +213,15 @@ impl Door {
     }
 
     pub(super) fn flow(&self, api: Api, pieces: Pieces, pipe: Pipe, recorder: Recorder) -> Flow {
-        let inner = &self.0;
         Flow {
             api,
-            upstream: inner.config.name.clone(),
+            upstream: self.config.name.clone(),
             pieces,
             pipe,
-            guard: KeyGuard::new(inner.upstream.key.as_ref()),
+            guard: KeyGuard::new(self.upstream.key.as_ref()),
             recorder,
-            idle: Duration::from_millis(inner.config.idle_timeout_ms),
-            bytes_max: inner.config.response_bytes_max,
+            idle: Duration::from_millis(self.config.idle_timeout_ms),
+            bytes_max: self.config.response_bytes_max,
             received: 0,
             queue: VecDeque::new(),
             end: End::Open,
@@ -212,7 +230,7 @@ impl Door {
 
     /// What an agent is told of an upstream's error, and what the record says of it.
     fn told_of_refusal(&self, status: u16, body: &[u8]) -> (Told, String) {
-        let name = &self.0.config.name;
+        let name = &self.config.name;
         // What an upstream says of a key often shows a part of it.
         let (words, code) = match status {
             401 | 403 => (
@@ -232,7 +250,7 @@ impl Door {
     }
 
     fn unreached(&self, api: Api, status: u16, code: &str, what: &str, recorder: Recorder) -> Response<BoxBody> {
-        let told = Told::new(status, code, format!("upstream {:?} {what}", self.0.config.name));
+        let told = Told::new(status, code, format!("upstream {:?} {what}", self.config.name));
         self.failed(api, &told, format!("the upstream {what}"), recorder)
     }
 
@@ -247,6 +265,6 @@ impl Door {
     }
 
     fn scrub(&self, text: &str) -> String {
-        self.0.upstream.key.as_ref().map_or_else(|| text.to_owned(), |key| key.scrub(text))
+        self.upstream.key.as_ref().map_or_else(|| text.to_owned(), |key| key.scrub(text))
     }
 }

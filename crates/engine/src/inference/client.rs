@@ -25,6 +25,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(4);
 /// How much of an error body is read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest header about limits that goes on, in bytes, and how many of them do.
+const LIMIT_BYTES_MAX: usize = 100;
+const LIMITS_MAX: usize = 32;
+
 /// The longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
@@ -42,8 +46,8 @@ pub(super) enum Reached {
     Refused {
         /// Its status.
         status: u16,
-        /// Its `retry-after`, as it wrote it.
-        retry_after: Option<HeaderValue>,
+        /// What it says of retries and limits, as it wrote it.
+        told: HeaderMap,
         /// The beginning of its body.
         body: Bytes,
     },
@@ -57,7 +61,6 @@ pub(super) enum Reached {
 pub(super) struct Upstream {
     client: reqwest::Client,
     base: String,
-    api: Api,
     headers: HeaderMap,
     head: Duration,
     max_retries: u32,
@@ -106,7 +109,6 @@ impl Upstream {
         Ok(Upstream {
             client: builder.build().map_err(DoorError::Client)?,
             base: route.base.clone(),
-            api: route.api,
             headers,
             head,
             max_retries: config.max_retries,
@@ -114,26 +116,27 @@ impl Upstream {
         })
     }
 
-    /// Sends one request, again after failures that a retry may cure.
-    pub(super) async fn call(&self, body: Bytes, stream: bool, extra: HeaderMap) -> Reached {
+    /// Sends one request, again after failures that a retry may cure. Also says how often it was sent.
+    pub(super) async fn call(&self, path: &str, body: Bytes, stream: bool, extra: HeaderMap) -> (Reached, u32) {
         let mut headers = self.headers.clone();
         headers.extend(extra);
         headers.insert(ACCEPT, HeaderValue::from_static(if stream { "text/event-stream" } else { "application/json" }));
         let mut attempt = 0;
         loop {
-            let request = self
-                .client
-                .post(format!("{}{}", self.base, self.api.path()))
-                .headers(headers.clone())
-                .body(body.clone());
+            let request = self.client.post(format!("{}{path}", self.base)).headers(headers.clone()).body(body.clone());
             let wait = match timeout(self.head, request.send()).await {
-                Err(_) => return Reached::Silent(format!("gave no answer within {} ms", self.head.as_millis())),
+                Err(_) => {
+                    let what = format!("gave no answer within {} ms", self.head.as_millis());
+                    return (Reached::Silent(what), attempt + 1);
+                }
                 Ok(Err(why)) if why.is_connect() && attempt < self.max_retries => backoff(attempt),
-                Ok(Err(why)) => return Reached::Broken(what_broke(&why)),
-                Ok(Ok(response)) if response.status().is_success() => return Reached::Answer(response),
+                Ok(Err(why)) => return (Reached::Broken(what_broke(&why)), attempt + 1),
+                Ok(Ok(response)) if response.status().is_success() => {
+                    return (Reached::Answer(response), attempt + 1);
+                }
                 Ok(Ok(response)) => match retry_wait(&response, attempt).filter(|_| attempt < self.max_retries) {
                     Some(wait) => wait,
-                    None => return self.refused(response).await,
+                    None => return (self.refused(response).await, attempt + 1),
                 },
             };
             tracing::debug!(
@@ -148,7 +151,7 @@ impl Upstream {
 
     async fn refused(&self, mut response: reqwest::Response) -> Reached {
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).cloned();
+        let told = limits(response.headers());
         let mut body = BytesMut::new();
         // What cannot be read of an error's explanation is left out; the status says enough.
         let read = async {
@@ -161,7 +164,7 @@ impl Upstream {
         };
         // A server that is silent in the middle of its explanation is not waited for longer than for a head.
         let _ = timeout(self.head, read).await;
-        Reached::Refused { status, retry_after, body: body.freeze() }
+        Reached::Refused { status, told, body: body.freeze() }
     }
 
     /// Whether the upstream answers at all, within two seconds.
@@ -188,6 +191,18 @@ impl Upstream {
     }
 }
 
+/// What an upstream says of retries and rate limits; nothing else of its headers goes on.
+pub(super) fn limits(headers: &HeaderMap) -> HeaderMap {
+    let said = |name: &HeaderName| {
+        let name = name.as_str();
+        matches!(name, "retry-after" | "retry-after-ms" | "x-should-retry")
+            || name.starts_with("x-ratelimit-")
+            || name.starts_with("anthropic-ratelimit-")
+    };
+    let few = headers.iter().filter(|(name, value)| said(name) && value.len() <= LIMIT_BYTES_MAX).take(LIMITS_MAX);
+    few.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// How long to wait before a retry of this answer; `None` when a retry is useless or the wait is too long.
 fn retry_wait(response: &reqwest::Response, attempt: u32) -> Option<Duration> {
     if !matches!(response.status().as_u16(), 429 | 500 | 502 | 503 | 529) {
@@ -207,7 +222,7 @@ fn backoff(attempt: u32) -> Duration {
 }
 
 /// What broke, by kind. The library's own text may hold the address, so it goes nowhere.
-pub(super) fn what_broke(error: &reqwest::Error) -> String {
+pub(crate) fn what_broke(error: &reqwest::Error) -> String {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut kind = None;
     while let Some(inner) = source {

@@ -4,6 +4,7 @@
 use super::Api;
 use custody_ports::blobs::BLOB_BYTES_MAX;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The most retries that may be configured.
@@ -51,6 +52,127 @@ pub struct ModelConfig {
     /// Output tokens to ask for where the upstream's format demands a number and the agent named none.
     #[serde(default = "defaults::max_output_tokens")]
     pub max_output_tokens: u32,
+    /// Who runs it, as OpenTelemetry's `gen_ai.provider.name` says it, for example `anthropic`. Found out from the wire
+    /// format and the address when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What it costs. Without prices no cost is counted, and a budget in money refuses every call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+}
+
+/// Prices in millionths of the accounting currency for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Tokens sent.
+    pub input: u64,
+    /// Tokens received.
+    pub output: u64,
+    /// Tokens sent that were in the upstream's cache; the price of any sent token when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<u64>,
+    /// Tokens sent that were put into the cache; the price of any sent token when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<u64>,
+}
+
+impl Price {
+    /// What a call costs, in millionths of the currency, rounded up: a part of a millionth is never given away.
+    pub fn cost_micros(&self, tokens: Tokens) -> u64 {
+        let times = |tokens: u64, price: u64| u128::from(tokens).saturating_mul(u128::from(price));
+        let plain = tokens.input.saturating_sub(tokens.cached).saturating_sub(tokens.cache_write);
+        let parts = [
+            times(plain, self.input),
+            times(tokens.cached, self.cached.unwrap_or(self.input)),
+            times(tokens.cache_write, self.cache_write.unwrap_or(self.input)),
+            times(tokens.output, self.output),
+        ];
+        let sum = parts.into_iter().fold(0u128, u128::saturating_add);
+        u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+}
+
+/// What an upstream counted for one call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Sent, cached ones included.
+    pub input: u64,
+    /// Of those, read from the upstream's cache.
+    pub cached: u64,
+    /// Of those, put into the upstream's cache.
+    pub cache_write: u64,
+    /// Received.
+    pub output: u64,
+}
+
+/// Every upstream of an installation, and which one each runner gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Models {
+    /// The upstreams, by the name that the configuration gives them.
+    pub upstreams: BTreeMap<String, ModelConfig>,
+    /// The one for runners that have none of their own.
+    pub default: String,
+    /// What runners get.
+    pub runners: BTreeMap<String, RunnerModels>,
+}
+
+/// Which upstreams one runner gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunnerModels {
+    /// The one for every name that `names` does not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// By the model's name as the agent asks for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
+}
+
+impl Models {
+    /// One upstream for everybody.
+    pub fn one(config: ModelConfig) -> Models {
+        let default = "default".to_owned();
+        Models { upstreams: BTreeMap::from([(default.clone(), config)]), default, runners: BTreeMap::new() }
+    }
+
+    /// The upstream's name for a runner that asks for a model by name.
+    pub fn alias<'a>(&'a self, runner: &str, asked: Option<&str>) -> &'a str {
+        let Some(own) = self.runners.get(runner) else { return &self.default };
+        let named = asked.and_then(|name| own.names.get(name));
+        named.or(own.model.as_ref()).unwrap_or(&self.default)
+    }
+
+    /// The model's name at the upstream that a runner gets when it asks for nothing in particular.
+    pub fn model_of(&self, runner: &str) -> &str {
+        self.upstreams.get(self.alias(runner, None)).map_or("none", |config| &config.model)
+    }
+
+    /// Whether every upstream that a runner may get has a price.
+    pub fn is_priced(&self, runner: &str) -> bool {
+        let own = self.runners.get(runner);
+        let named = own.into_iter().flat_map(|own| own.names.values().map(String::as_str));
+        let priced = |alias: &str| self.upstreams.get(alias).is_none_or(|config| config.price.is_some());
+        named.chain([self.alias(runner, None)]).all(priced)
+    }
+
+    /// Checks that every upstream that is named is there.
+    ///
+    /// # Errors
+    /// [`DoorError::UnknownModel`] with the place that names it.
+    pub fn check(&self) -> Result<(), DoorError> {
+        let known = |place: String, alias: &String| match self.upstreams.contains_key(alias) {
+            true => Ok(()),
+            false => Err(DoorError::UnknownModel { place, alias: alias.clone() }),
+        };
+        known("the default".to_owned(), &self.default)?;
+        for (runner, own) in &self.runners {
+            for alias in own.model.iter().chain(own.names.values()) {
+                known(format!("runners.{runner}"), alias)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The wire format of an upstream, or the wish that it be found out from its address.
@@ -93,6 +215,14 @@ pub enum DoorError {
         /// What is wrong and what would be right.
         why: String,
     },
+    /// A place of the configuration names an upstream that is not there.
+    #[error("{place} names the model {alias:?}, which [models] does not have")]
+    UnknownModel {
+        /// Where.
+        place: String,
+        /// What it names.
+        alias: String,
+    },
     /// The HTTP client could not be built, for example because this machine has no trusted roots for https.
     #[error("the HTTP client for the model could not be built")]
     Client(#[source] reqwest::Error),
@@ -133,16 +263,22 @@ pub(super) struct Route {
     pub(super) tls: bool,
     /// The wire format.
     pub(super) api: Api,
+    /// Who runs it.
+    pub(super) provider: String,
 }
 
 impl ModelConfig {
     /// Checks every value and says where calls go.
     pub(super) fn route(&self) -> Result<Route, DoorError> {
         self.check()?;
-        if let Some(path) = self.url.strip_prefix("unix:") {
-            return socket_route(path, self.api);
+        let mut route = match self.url.strip_prefix("unix:") {
+            Some(path) => socket_route(path, self.api)?,
+            None => tcp_route(&self.url, self.api)?,
+        };
+        if let Some(provider) = &self.provider {
+            route.provider.clone_from(provider);
         }
-        tcp_route(&self.url, self.api)
+        Ok(route)
     }
 
     fn check(&self) -> Result<(), DoorError> {
@@ -159,6 +295,7 @@ impl ModelConfig {
         };
         word("name", &self.name)?;
         word("model", &self.model)?;
+        self.provider.as_deref().map_or(Ok(()), |provider| word("provider", provider))?;
         range("timeout_ms", self.timeout_ms, 1, WAIT_MS_MAX)?;
         range("idle_timeout_ms", self.idle_timeout_ms, 1, WAIT_MS_MAX)?;
         range("max_retries", u64::from(self.max_retries), 0, u64::from(RETRIES_MAX))?;
@@ -177,6 +314,20 @@ fn chosen(choice: ApiChoice, auto: Api) -> Api {
     }
 }
 
+/// Well-known values of `gen_ai.provider.name`. Source: OpenTelemetry semantic conventions for generative AI, 2025.
+fn provider(host: &str, api: Api, local: bool) -> String {
+    let word = match api {
+        _ if local => "local",
+        _ if host.ends_with("openai.azure.com") => "azure.ai.openai",
+        _ if host.ends_with("mistral.ai") => "mistral_ai",
+        _ if host.ends_with("groq.com") => "groq",
+        _ if host.ends_with("deepseek.com") => "deepseek",
+        Api::Anthropic => "anthropic",
+        Api::OpenaiChat | Api::OpenaiResponses => "openai",
+    };
+    word.to_owned()
+}
+
 fn socket_route(path: &str, choice: ApiChoice) -> Result<Route, DoorError> {
     // `unix:///run/x.sock` is how URLs are usually written; both forms name the same file.
     let path = path.strip_prefix("//").unwrap_or(path);
@@ -192,6 +343,7 @@ fn socket_route(path: &str, choice: ApiChoice) -> Result<Route, DoorError> {
         local: true,
         tls: false,
         api: chosen(choice, Api::OpenaiChat),
+        provider: provider("", chosen(choice, Api::OpenaiChat), true),
     })
 }
 
@@ -231,6 +383,7 @@ fn tcp_route(text: &str, choice: ApiChoice) -> Result<Route, DoorError> {
         local,
         tls,
         api: chosen(choice, auto),
+        provider: provider(host, chosen(choice, auto), local),
     })
 }
 

@@ -7,8 +7,7 @@ use super::errors::Told;
 use super::key::KeyGuard;
 use super::record::{Ending, Recorder};
 use super::sse::{self, SseEvent, SseParser};
-use super::translate::chat_stream::ChatToMessages;
-use super::translate::messages_stream::MessagesToChat;
+use super::translate::chain::Translator;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -36,10 +35,8 @@ pub(super) enum Pipe {
     Document,
     /// Events, unchanged.
     Events(SseParser),
-    /// Anthropic's events for an agent that speaks OpenAI.
-    ToChat(SseParser, MessagesToChat),
-    /// OpenAI's chunks for an agent that speaks Anthropic.
-    ToMessages(SseParser, ChatToMessages),
+    /// Events, in another format.
+    Translated(SseParser, Box<Translator>),
 }
 
 /// One answer on its way.
@@ -148,9 +145,7 @@ impl Flow {
         let mut events = Vec::new();
         match &mut self.pipe {
             Pipe::Document => {}
-            Pipe::Events(parser) | Pipe::ToChat(parser, _) | Pipe::ToMessages(parser, _) => {
-                parser.push(&bytes, &mut events);
-            }
+            Pipe::Events(parser) | Pipe::Translated(parser, _) => parser.push(&bytes, &mut events),
         }
         if matches!(self.pipe, Pipe::Document | Pipe::Events(_)) {
             self.send(Bytes::from(bytes));
@@ -167,11 +162,8 @@ impl Flow {
             if self.recorder.meter.error.is_some() {
                 break;
             }
-            match (&mut self.pipe, &json) {
-                (Pipe::ToChat(_, state), Some(json)) => state.event(json, &mut out),
-                (Pipe::ToMessages(_, state), Some(json)) => lost = state.chunk(json, &mut out).err(),
-                (Pipe::ToMessages(_, state), None) if self.recorder.meter.closed => state.end(&mut out),
-                (Pipe::ToChat(..) | Pipe::ToMessages(..) | Pipe::Document | Pipe::Events(_), _) => {}
+            if let Pipe::Translated(_, state) = &mut self.pipe {
+                lost = state.event(event, json.as_ref(), &mut out).err();
             }
             if lost.is_some() {
                 break;
@@ -180,7 +172,7 @@ impl Flow {
         if !out.is_empty() {
             self.send(Bytes::from(out));
         }
-        let translated = matches!(self.pipe, Pipe::ToChat(..) | Pipe::ToMessages(..));
+        let translated = matches!(self.pipe, Pipe::Translated(..));
         if let Some(why) = lost {
             self.fail(&format!("sent a stream that cannot be translated: {}", why.0));
         } else if translated && let Some(why) = self.recorder.meter.error.clone() {
@@ -203,7 +195,7 @@ impl Flow {
         self.convert(rest);
         let last = match &mut self.pipe {
             Pipe::Document => None,
-            Pipe::Events(parser) | Pipe::ToChat(parser, _) | Pipe::ToMessages(parser, _) => parser.finish(),
+            Pipe::Events(parser) | Pipe::Translated(parser, _) => parser.finish(),
         };
         self.events(last.as_slice());
         if !matches!(self.end, End::Open) {
@@ -225,7 +217,7 @@ impl Flow {
             }
             (None, true) => {
                 let mut out = String::new();
-                if let Pipe::ToMessages(_, state) = &mut self.pipe {
+                if let Pipe::Translated(_, state) = &mut self.pipe {
                     state.end(&mut out);
                 }
                 self.send(Bytes::from(out));
@@ -249,7 +241,7 @@ impl Flow {
         let why = self.clean(&format!("the upstream {what}"));
         let last = match self.pipe {
             Pipe::Document => Last::Break,
-            Pipe::Events(_) | Pipe::ToChat(..) | Pipe::ToMessages(..) => {
+            Pipe::Events(_) | Pipe::Translated(..) => {
                 let told =
                     Told::new(502, "upstream_failed", format!("upstream {:?} {}", self.upstream, self.clean(what)));
                 self.queue.push_back(sse::error(self.api, &told.in_stream(self.api)));

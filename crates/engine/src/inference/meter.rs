@@ -2,17 +2,21 @@
 //! byte of the answer.
 
 use super::Api;
+use super::config::Tokens;
 use super::sse::SseEvent;
 use serde_json::Value;
+
+/// The longest model name that is kept, in bytes.
+const MODEL_BYTES_MAX: usize = 200;
 
 /// What is known of an answer so far.
 #[derive(Debug)]
 pub(super) struct Meter {
     api: Api,
-    /// Tokens sent, cached ones included.
-    pub(super) input_tokens: u64,
-    /// Tokens received.
-    pub(super) output_tokens: u64,
+    /// Tokens so far.
+    pub(super) tokens: Tokens,
+    /// The model that answers, as the upstream names it.
+    pub(super) response_model: Option<String>,
     /// The model said why it stopped.
     finished: bool,
     /// The format's end mark came: nothing can follow.
@@ -24,7 +28,7 @@ pub(super) struct Meter {
 impl Meter {
     /// A meter for an upstream's wire format.
     pub(super) fn new(api: Api) -> Meter {
-        Meter { api, input_tokens: 0, output_tokens: 0, finished: false, closed: false, error: None }
+        Meter { api, tokens: Tokens::default(), response_model: None, finished: false, closed: false, error: None }
     }
 
     /// Whether the answer is whole if the stream ends here.
@@ -75,6 +79,7 @@ impl Meter {
 
     fn response_event(&mut self, json: &Value) {
         match json["type"].as_str() {
+            Some("response.created") => self.usage(&json["response"]),
             Some("response.completed" | "response.incomplete") => {
                 self.closed = true;
                 self.usage(&json["response"]);
@@ -96,20 +101,36 @@ impl Meter {
 
     /// Counts are totals so far, so the largest one seen stands: a later event may leave a part of them out.
     fn usage(&mut self, holder: &Value) {
+        if let Some(model) = holder["model"].as_str().filter(|model| !model.is_empty()) {
+            self.response_model.get_or_insert_with(|| super::record::cut(model, MODEL_BYTES_MAX).to_owned());
+        }
         let usage = &holder["usage"];
-        let count = |name: &str| usage[name].as_u64().unwrap_or(0);
-        let (input, output) = match self.api {
-            Api::OpenaiChat => (count("prompt_tokens"), count("completion_tokens")),
-            Api::OpenaiResponses => (count("input_tokens"), count("output_tokens")),
-            Api::Anthropic => (
-                count("input_tokens")
-                    .saturating_add(count("cache_creation_input_tokens"))
-                    .saturating_add(count("cache_read_input_tokens")),
-                count("output_tokens"),
-            ),
+        let of = |value: &Value| value.as_u64().unwrap_or(0);
+        let count = |name: &str| of(&usage[name]);
+        let seen = match self.api {
+            Api::OpenaiChat => Tokens {
+                input: count("prompt_tokens"),
+                cached: of(&usage["prompt_tokens_details"]["cached_tokens"]),
+                cache_write: 0,
+                output: count("completion_tokens"),
+            },
+            Api::OpenaiResponses => Tokens {
+                input: count("input_tokens"),
+                cached: of(&usage["input_tokens_details"]["cached_tokens"]),
+                cache_write: 0,
+                output: count("output_tokens"),
+            },
+            Api::Anthropic => {
+                let (cached, cache_write) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
+                let input = count("input_tokens").saturating_add(cache_write).saturating_add(cached);
+                Tokens { input, cached, cache_write, output: count("output_tokens") }
+            }
         };
-        self.input_tokens = self.input_tokens.max(input);
-        self.output_tokens = self.output_tokens.max(output);
+        let tokens = &mut self.tokens;
+        tokens.input = tokens.input.max(seen.input);
+        tokens.cached = tokens.cached.max(seen.cached);
+        tokens.cache_write = tokens.cache_write.max(seen.cache_write);
+        tokens.output = tokens.output.max(seen.output);
     }
 }
 

@@ -1,12 +1,14 @@
-//! The inference door: the one way from a box to a model. It speaks the agent's wire format, calls the one configured
-//! upstream in the upstream's format with the upstream's key, and keeps a record of every call that was made.
+//! The inference door: the one way from a box to a model. It speaks the agent's wire format, calls the upstream that the
+//! configuration gives the runner, in the upstream's format and with the upstream's key, and keeps a record of every
+//! call that was made.
 //!
-//! Must never let the key, the upstream's address or another host's name into a box; must never call anything but the
+//! Must never let a key, an upstream's address or another host's name into a box; must never call anything but a
 //! configured upstream; must never lose or double the record of a call.
 
 mod call;
 mod client;
 mod config;
+mod count;
 mod errors;
 mod flow;
 mod key;
@@ -17,9 +19,11 @@ mod request;
 mod sse;
 mod translate;
 
-pub use config::{ApiChoice, DoorError, ModelConfig, RETRIES_MAX, WAIT_MS_MAX};
+pub(crate) use client::what_broke;
+pub use config::{ApiChoice, DoorError, ModelConfig, Models, Price, RETRIES_MAX, RunnerModels, Tokens, WAIT_MS_MAX};
 pub use flow::{BoxBody, Broken};
 pub use record::{CallContext, CallRecord, DETAIL_BYTES_MAX};
+pub(crate) use sse::SseParser;
 
 use bytes::Bytes;
 use client::Upstream;
@@ -31,6 +35,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
@@ -38,6 +43,9 @@ use tokio::sync::{Semaphore, oneshot};
 /// The most calls in progress at once, counting those whose bodies are still being stored; the next one is told to come
 /// again. It bounds what the door holds in memory.
 pub const CALLS_MAX: usize = 64;
+
+/// Where Anthropic's format counts tokens without a call of the model.
+const COUNT_PATH: &str = "/v1/messages/count_tokens";
 
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +62,7 @@ impl Api {
     /// Every format.
     pub const ALL: [Api; 3] = [Api::OpenaiChat, Api::Anthropic, Api::OpenaiResponses];
 
-    /// Its word, as in agent-runner.v1 and in the ledger.
+    /// Its word, as in agent-runner.v2 and in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
             Api::OpenaiChat => "openai-chat",
@@ -78,48 +86,75 @@ impl Api {
 pub struct Door(Arc<Inner>);
 
 struct Inner {
-    config: ModelConfig,
-    /// The upstream's wire format.
-    api: Api,
-    upstream: Upstream,
+    models: Models,
+    targets: BTreeMap<String, Arc<Target>>,
     blobs: Arc<dyn Blobs>,
     calls: Arc<Semaphore>,
+    /// The largest request that any of the upstreams takes.
+    request_bytes_max: u64,
+}
+
+/// One upstream, ready to be called.
+struct Target {
+    config: ModelConfig,
+    /// Its wire format.
+    api: Api,
+    /// Who runs it.
+    provider: String,
+    upstream: Upstream,
 }
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door")
-            .field("upstream", &self.0.config.name)
-            .field("api", &self.0.api)
-            .field("has_key", &self.0.upstream.key.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("Door").field("upstreams", &self.0.targets.keys()).finish_non_exhaustive()
     }
 }
 
 impl Door {
-    /// Builds a door: checks the table, reads the key file, prepares the client. Calls nobody.
+    /// Builds a door: checks the tables, reads the key files, prepares the clients. Calls nobody.
     ///
     /// # Errors
     /// [`DoorError`] for a value that cannot be used, a key file that is missing or readable by others, and for https
     /// on a machine without trusted roots.
-    pub fn new(config: ModelConfig, blobs: Arc<dyn Blobs>) -> Result<Door, DoorError> {
-        let route = config.route()?;
-        let upstream = Upstream::new(&config, &route)?;
+    pub fn new(models: Models, blobs: Arc<dyn Blobs>) -> Result<Door, DoorError> {
+        models.check()?;
+        let mut targets = BTreeMap::new();
+        for (alias, config) in &models.upstreams {
+            let route = config.route()?;
+            let upstream = Upstream::new(config, &route)?;
+            let target = Target { config: config.clone(), api: route.api, provider: route.provider, upstream };
+            targets.insert(alias.clone(), Arc::new(target));
+        }
+        let request_bytes_max = models.upstreams.values().map(|c| c.request_bytes_max).max().unwrap_or(0);
         let calls = Arc::new(Semaphore::new(CALLS_MAX));
-        Ok(Door(Arc::new(Inner { config, api: route.api, upstream, blobs, calls })))
+        Ok(Door(Arc::new(Inner { models, targets, blobs, calls, request_bytes_max })))
     }
 
-    /// Whether the upstream answers, within two seconds, and if not, what it does instead. For `doctor`.
+    /// Whether every upstream answers, within two seconds each, and if not, what it does instead. For `doctor`.
     ///
     /// # Errors
     /// A sentence that names the upstream and what happened, without address and key.
     pub async fn probe(&self) -> Result<(), String> {
-        self.0.upstream.probe().await.map_err(|why| format!("model upstream {:?} {why}", self.0.config.name))
+        for target in self.0.targets.values() {
+            let probed = target.upstream.probe().await;
+            probed.map_err(|why| format!("model upstream {:?} {why}", target.config.name))?;
+        }
+        Ok(())
     }
 
-    /// The upstream's wire format, chosen or found out.
-    pub fn upstream_api(&self) -> Api {
-        self.0.api
+    /// Every upstream's name and the wire format that it speaks, chosen or found out.
+    pub fn formats(&self) -> Vec<(&str, Api)> {
+        self.0.targets.values().map(|target| (target.config.name.as_str(), target.api)).collect()
+    }
+
+    /// Which upstream each runner gets.
+    pub fn models(&self) -> &Models {
+        &self.0.models
+    }
+
+    /// The upstream for a runner that asks for a model by name.
+    fn target(&self, runner: &str, asked: Option<&str>) -> Option<Arc<Target>> {
+        self.0.targets.get(self.0.models.alias(runner, asked)).cloned()
     }
 
     /// Answers one request of an agent. `done` gets one record when the call is over: the last byte was passed on, the
@@ -135,13 +170,20 @@ impl Door {
     ) -> Response<BoxBody> {
         let path = request.uri().path();
         if path == "/v1/models" && request.method() == Method::GET {
-            return plain(StatusCode::OK, &self.models());
+            return plain(StatusCode::OK, &self.listed(&call.runner));
+        }
+        if path == COUNT_PATH {
+            return match self.count(call, request, done).boxed().await {
+                Ok(response) => response,
+                Err(told) => refusal(Api::Anthropic, &told),
+            };
         }
         let Some(api) = Api::ALL.into_iter().find(|api| api.path() == path) else {
             let told = Told::new(
                 404,
                 "unknown_path",
-                "this door has POST /v1/chat/completions, POST /v1/messages, POST /v1/responses and GET /v1/models",
+                "this door has POST /v1/chat/completions, POST /v1/messages, POST /v1/messages/count_tokens, \
+                 POST /v1/responses and GET /v1/models",
             );
             return refusal(Api::OpenaiChat, &told);
         };
@@ -152,20 +194,35 @@ impl Door {
         }
     }
 
-    /// In the shapes of both families at once.
-    fn models(&self) -> Value {
-        let config = &self.0.config;
+    /// What a runner may ask for, in the shapes of both families at once.
+    fn listed(&self, runner: &str) -> Value {
+        let mut ids = vec![self.0.models.model_of(runner).to_owned()];
+        if let Some(own) = self.0.models.runners.get(runner) {
+            ids.extend(own.names.keys().cloned());
+        }
+        let models: Vec<Value> = ids
+            .iter()
+            .map(|id| {
+                json!({
+                    "id": id, "object": "model", "created": 0, "owned_by": "custody",
+                    "type": "model", "display_name": id,
+                })
+            })
+            .collect();
         json!({
             "object": "list",
-            "data": [{
-                "id": config.model, "object": "model", "created": 0, "owned_by": config.name,
-                "type": "model", "display_name": config.model,
-            }],
+            "data": models,
             "has_more": false,
-            "first_id": config.model,
-            "last_id": config.model,
+            "first_id": ids.first(),
+            "last_id": ids.last(),
         })
     }
+}
+
+/// Refuses a request in the words of its wire format. No call is made, so there is no record.
+pub fn refuse(path: &str, status: u16, code: &str, message: String) -> Response<BoxBody> {
+    let api = Api::ALL.into_iter().find(|api| path.starts_with(api.path())).unwrap_or(Api::OpenaiChat);
+    refusal(api, &Told::new(status, code, message))
 }
 
 /// An error of the door itself: no call was made, so there is no record.

@@ -1,8 +1,9 @@
 //! What is sent to the upstream for an agent's request. Must never pass on a header of the agent that is not named here.
 
 use super::errors::Told;
-use super::translate::{Target, Untranslatable, chat_request, messages_request};
-use super::{Api, Inner, request};
+use super::translate::names::ToolNames;
+use super::translate::{self, Untranslatable, chain};
+use super::{Api, Target, request};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
@@ -17,49 +18,30 @@ pub(super) struct Plan {
     pub(super) stream: bool,
     /// Whether the agent itself asked for the usage in a streamed chat answer.
     pub(super) wants_usage: bool,
+    /// What the agent's tools are called at the upstream.
+    pub(super) names: ToolNames,
     /// Headers of the agent that go on.
     pub(super) headers: HeaderMap,
 }
 
 impl Plan {
     /// Reads a request and makes the upstream's of it.
-    pub(super) fn of(inner: &Inner, api: Api, body: &[u8], agent: &HeaderMap) -> Result<Plan, Told> {
-        let request = request::AgentRequest::parse(body)?;
+    pub(super) fn of(to: &Target, api: Api, request: request::AgentRequest, agent: &HeaderMap) -> Result<Plan, Told> {
         let stream = request.stream;
         let mut headers = HeaderMap::new();
-        if api == inner.api {
+        if api == to.api {
             let beta = HeaderName::from_static("anthropic-beta");
             if let Some(value) = agent.get(&beta).filter(|v| api == Api::Anthropic && v.len() <= BETA_BYTES_MAX) {
                 headers.insert(beta, value.clone());
             }
-            let body = request.pass_through(api, &inner.config.model)?;
-            return Ok(Plan { body, stream, wants_usage: false, headers });
+            let body = request.pass_through(api, &to.config.model)?;
+            return Ok(Plan { body, stream, wants_usage: false, names: ToolNames::default(), headers });
         }
-        let target = Target { model: &inner.config.model, max_output_tokens: inner.config.max_output_tokens };
-        let document = match (api, inner.api) {
-            (Api::OpenaiChat, Api::Anthropic) | (Api::Anthropic, Api::OpenaiChat) => request.document()?,
-            (_, upstream) => {
-                return Err(Told::new(
-                    501,
-                    "not_translated",
-                    format!(
-                        "upstream {:?} speaks {}, this agent {}, and there is no translation between the two; \
-                         set model.api to {} if the upstream speaks it, or use a runner that speaks {}",
-                        inner.config.name,
-                        upstream.as_str(),
-                        api.as_str(),
-                        api.as_str(),
-                        upstream.as_str(),
-                    ),
-                ));
-            }
-        };
+        let target = translate::Target { model: &to.config.model, max_output_tokens: to.config.max_output_tokens };
+        let document = request.document()?;
         let wants_usage = document["stream_options"]["include_usage"].as_bool() == Some(true);
-        let translated = match api {
-            Api::OpenaiChat => chat_request::to_messages(&document, target),
-            Api::Anthropic | Api::OpenaiResponses => messages_request::to_chat(&document, target),
-        };
-        let translated = translated.map_err(|Untranslatable(why)| Told::new(400, "not_supported", why))?;
-        Ok(Plan { body: Bytes::from(translated.to_string()), stream, wants_usage, headers })
+        let (translated, names) = chain::request(api, to.api, document, target)
+            .map_err(|Untranslatable(why)| Told::new(400, "not_supported", why))?;
+        Ok(Plan { body: Bytes::from(translated.to_string()), stream, wants_usage, names, headers })
     }
 }

@@ -1,8 +1,8 @@
 //! What is kept of one call: exactly one record, whatever happens to the connection, and the two bodies as blobs.
 //! Must never send a second record and never wait for the blob store.
 
-use super::Api;
 use super::meter::Meter;
+use super::{Api, Target};
 use bytes::Bytes;
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{EffectOutcome, ModelCalled};
@@ -20,6 +20,8 @@ pub const DETAIL_BYTES_MAX: usize = 500;
 pub struct CallContext {
     /// The dispatch whose socket it came through.
     pub dispatch: String,
+    /// Its runner: decides which upstream it gets.
+    pub runner: String,
     /// 1 for the dispatch's first call.
     pub n: u32,
 }
@@ -49,6 +51,16 @@ pub struct CallRecord {
     pub output_tokens: u64,
     /// Milliseconds from the request's last byte to the answer's last byte.
     pub duration_ms: u64,
+    /// Of the tokens sent, those that the upstream had cached.
+    pub cached_tokens: u64,
+    /// What it cost; `None` without prices.
+    pub cost_micros: Option<u64>,
+    /// How often the upstream was asked.
+    pub attempts: u32,
+    /// Who runs the upstream: `gen_ai.provider.name`.
+    pub provider: String,
+    /// The model that answered, as the upstream named it.
+    pub response_model: Option<String>,
 }
 
 impl CallRecord {
@@ -68,6 +80,11 @@ impl CallRecord {
             input_tokens: self.input_tokens,
             output_tokens: self.output_tokens,
             duration_ms: self.duration_ms,
+            cached_tokens: Some(self.cached_tokens),
+            cost_micros: self.cost_micros,
+            attempts: Some(self.attempts),
+            provider: Some(self.provider),
+            response_model: self.response_model,
         }
     }
 }
@@ -85,8 +102,7 @@ pub(super) enum Ending {
 /// agent went away.
 pub(super) struct Recorder {
     api: Api,
-    upstream: String,
-    model: String,
+    target: Arc<Target>,
     started: Instant,
     request: Bytes,
     passed: Vec<u8>,
@@ -98,6 +114,8 @@ pub(super) struct Recorder {
     permit: Option<OwnedSemaphorePermit>,
     /// Status of the upstream; 0 until one came.
     pub(super) status: u16,
+    /// How often the upstream was asked.
+    pub(super) attempts: u32,
     /// Counts tokens and knows when an answer is whole.
     pub(super) meter: Meter,
     /// How the call ended if nothing more is heard of the connection.
@@ -108,9 +126,7 @@ pub(super) struct Recorder {
 pub(super) struct Call {
     pub(super) context: CallContext,
     pub(super) api: Api,
-    pub(super) upstream_api: Api,
-    pub(super) upstream: String,
-    pub(super) model: String,
+    pub(super) target: Arc<Target>,
     pub(super) request: Bytes,
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -120,8 +136,8 @@ impl Recorder {
     pub(super) fn start(call: Call, done: oneshot::Sender<CallRecord>, blobs: Arc<dyn Blobs>) -> Recorder {
         Recorder {
             api: call.api,
-            upstream: call.upstream,
-            model: call.model,
+            meter: Meter::new(call.target.api),
+            target: call.target,
             started: Instant::now(),
             request: call.request,
             passed: Vec::new(),
@@ -131,7 +147,7 @@ impl Recorder {
             runtime: tokio::runtime::Handle::current(),
             permit: Some(call.permit),
             status: 0,
-            meter: Meter::new(call.upstream_api),
+            attempts: 0,
             fallback: Ending::Failed(
                 "the agent went away, or the gateway stopped, before the end of the answer".to_owned(),
             ),
@@ -160,20 +176,38 @@ impl Recorder {
             Ending::Whole => (EffectOutcome::Succeeded, None),
             Ending::Failed(why) => (EffectOutcome::Failed, Some(cut(&why, DETAIL_BYTES_MAX).to_owned())),
         };
+        let tokens = self.meter.tokens;
         let (request, response) = (std::mem::take(&mut self.request), std::mem::take(&mut self.passed));
         let record = CallRecord {
             api: self.api.as_str().to_owned(),
-            upstream: std::mem::take(&mut self.upstream),
-            model: std::mem::take(&mut self.model),
+            upstream: self.target.config.name.clone(),
+            model: self.target.config.model.clone(),
             request_digest: digest(&request),
             response_digest: digest(&response),
             status: self.status,
             outcome,
             detail,
-            input_tokens: self.meter.input_tokens,
-            output_tokens: self.meter.output_tokens,
+            input_tokens: tokens.input,
+            output_tokens: tokens.output,
             duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            cached_tokens: tokens.cached,
+            cost_micros: self.target.config.price.map(|price| price.cost_micros(tokens)),
+            attempts: self.attempts,
+            provider: self.target.provider.clone(),
+            response_model: self.meter.response_model.clone(),
         };
+        tracing::info!(
+            dispatch = self.call.dispatch,
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = record.provider,
+            gen_ai.request.model = record.model,
+            gen_ai.response.model = record.response_model,
+            gen_ai.usage.input_tokens = record.input_tokens,
+            gen_ai.usage.output_tokens = record.output_tokens,
+            http.response.status_code = record.status,
+            duration_ms = record.duration_ms,
+            "model called"
+        );
         let (dispatch, n) = (self.call.dispatch.clone(), self.call.n);
         if done.send(record).is_err() {
             tracing::warn!(dispatch, n, "nobody waits for the record of this model call");

@@ -38,14 +38,14 @@ where
     }
     match seen <= max {
         true => Ok(whole.freeze()),
-        false => Err(Told::new(
-            413,
-            "request_too_large",
-            format!(
-                "the request is larger than {max} bytes; send less context (the operator's limit is model.request_bytes_max)"
-            ),
-        )),
+        false => Err(too_large(max)),
     }
+}
+
+/// What an agent is told of a request that is too large.
+pub(super) fn too_large(max: u64) -> Told {
+    let words = "send less context (the operator's limit is model.request_bytes_max)";
+    Told::new(413, "request_too_large", format!("the request is larger than {max} bytes; {words}"))
 }
 
 /// A JSON object whose members keep their order and their exact text.
@@ -106,6 +106,12 @@ impl AgentRequest {
             Some(_) => return Err(bad("`stream` is neither true nor false".to_owned())),
         };
         Ok(AgentRequest { members, stream })
+    }
+
+    /// The model that the agent asks for.
+    pub(super) fn model(&self) -> Option<String> {
+        let (_, value) = self.members.0.iter().find(|(name, _)| name == "model")?;
+        serde_json::from_str(value.get()).ok()
     }
 
     /// The same request for another model; a streamed chat request also asks for its usage. Nothing else changes.

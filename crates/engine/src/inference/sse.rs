@@ -6,16 +6,16 @@ use serde_json::Value;
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct SseEvent {
+pub(crate) struct SseEvent {
     /// Its `event` field.
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Its `data` lines, joined by line feeds.
-    pub(super) data: String,
+    pub(crate) data: String,
 }
 
 /// Splits a byte stream into events.
 #[derive(Debug, Default)]
-pub(super) struct SseParser {
+pub(crate) struct SseParser {
     line: Vec<u8>,
     after_cr: bool,
     name: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct SseParser {
 
 impl SseParser {
     /// Takes the next piece and appends the events that it completes.
-    pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<SseEvent>) {
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<SseEvent>) {
         for &byte in bytes {
             // A line ends with LF, CR or CR LF; the last must not count twice, also when a piece ends between the two.
             let second_half = std::mem::replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';

@@ -93,3 +93,50 @@ fn the_table_has_defaults_and_refuses_other_keys() {
     assert_eq!(words["api"], "auto");
     assert_eq!(serde_json::from_value::<ModelConfig>(words).unwrap(), config);
 }
+
+#[rstest]
+#[case::nothing(Tokens::default(), 0)]
+#[case::a_million_each(Tokens { input: 1_000_000, output: 1_000_000, ..Tokens::default() }, 18_000_000)]
+#[case::cached_ones_are_cheaper(Tokens { input: 1_000_000, cached: 900_000, ..Tokens::default() }, 570_000)]
+#[case::cache_writes_cost_more(Tokens { input: 100, cache_write: 100, ..Tokens::default() }, 375)]
+#[case::a_part_counts_whole(Tokens { input: 1, ..Tokens::default() }, 3)]
+#[case::more_cached_than_sent(Tokens { input: 10, cached: 20, ..Tokens::default() }, 6)]
+fn a_call_has_its_price(#[case] tokens: Tokens, #[case] cost: u64) {
+    let price = Price { input: 3_000_000, output: 15_000_000, cached: Some(300_000), cache_write: Some(3_750_000) };
+    assert_eq!(price.cost_micros(tokens), cost);
+}
+
+#[test]
+fn a_price_never_wraps_and_is_rounded_up() {
+    let most = Price { input: u64::MAX, output: u64::MAX, cached: None, cache_write: None };
+    assert_eq!(most.cost_micros(Tokens { input: u64::MAX, output: u64::MAX, ..Tokens::default() }), u64::MAX);
+    let least = Price { input: 1, output: 1, cached: None, cache_write: None };
+    assert_eq!(least.cost_micros(Tokens { input: 1, ..Tokens::default() }), 1);
+}
+
+#[test]
+fn a_model_that_is_named_must_be_there() {
+    let mut models = Models::one(config("http://model", ApiChoice::Auto));
+    assert!(models.check().is_ok());
+    let runner = RunnerModels { model: None, names: BTreeMap::from([("fast".into(), "small".into())]) };
+    models.runners.insert("pi".into(), runner);
+    let why = models.check().unwrap_err().to_string();
+    assert!(why.contains("runners.pi") && why.contains("small"), "{why}");
+}
+
+#[rstest]
+#[case("unix:/x.sock", ApiChoice::Auto, None, "local")]
+#[case("http://127.0.0.1:9", ApiChoice::Anthropic, None, "local")]
+#[case("https://api.anthropic.com", ApiChoice::Auto, None, "anthropic")]
+#[case("https://api.openai.com/v1", ApiChoice::OpenaiResponses, None, "openai")]
+#[case("https://x.openai.azure.com/v1", ApiChoice::OpenaiChat, None, "azure.ai.openai")]
+#[case("https://gpu.example.org", ApiChoice::OpenaiChat, Some("vllm"), "vllm")]
+fn who_runs_an_upstream_has_a_word(
+    #[case] url: &str,
+    #[case] api: ApiChoice,
+    #[case] provider: Option<&str>,
+    #[case] expected: &str,
+) {
+    let config = ModelConfig { provider: provider.map(str::to_owned), ..config(url, api) };
+    assert_eq!(config.route().unwrap().provider, expected);
+}

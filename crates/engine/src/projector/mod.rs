@@ -5,12 +5,14 @@ mod held;
 mod queries;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use crate::follow::{follow, read_or_note};
+use custody_domain::queue::Caps;
 use custody_ledger::{Log, LogError, Seq, Stored};
 use custody_ports::requests::Requests;
 use custody_ports::snapshots::Snapshots;
-use custody_projections::{Audit, Dispatches, Folded, Sessions, digest};
+use custody_projections::{Audit, Dispatches, Folded, Grants, Sessions, Usage, Workspaces, digest};
 use futures::StreamExt;
 use held::Held;
 use serde::Serialize;
@@ -56,11 +58,14 @@ pub struct Verified {
     pub equal: bool,
 }
 
-/// The three projections of this process.
+/// The projections of this process.
 pub(crate) struct All {
     pub(crate) dispatches: Held<Dispatches>,
     pub(crate) sessions: Held<Sessions>,
+    pub(crate) usage: Held<Usage>,
     pub(crate) audit: Held<Audit>,
+    pub(crate) workspaces: Held<Workspaces>,
+    pub(crate) grants: Held<Grants>,
 }
 
 impl All {
@@ -68,17 +73,24 @@ impl All {
         let recorded = read_or_note(stored);
         self.dispatches.apply(stored, &recorded);
         self.sessions.apply(stored, &recorded);
+        self.usage.apply(stored, &recorded);
         self.audit.apply(stored, &recorded);
+        self.workspaces.apply(stored, &recorded);
+        self.grants.apply(stored, &recorded);
     }
 
     fn oldest(&self) -> Seq {
-        self.dispatches.seq().min(self.sessions.seq()).min(self.audit.seq())
+        let own = self.audit.seq().min(self.workspaces.seq()).min(self.grants.seq());
+        self.dispatches.seq().min(self.sessions.seq()).min(self.usage.seq()).min(own)
     }
 
     fn save(&mut self, store: &dyn Snapshots) {
         self.dispatches.save(store);
         self.sessions.save(store);
+        self.usage.save(store);
         self.audit.save(store);
+        self.workspaces.save(store);
+        self.grants.save(store);
     }
 }
 
@@ -91,6 +103,8 @@ pub struct Projector {
     pub store: Arc<dyn Snapshots>,
     state: Arc<Mutex<All>>,
     seq: watch::Sender<u64>,
+    /// How many boxes run at once, to say what a dispatch waits for.
+    caps: Caps,
 }
 
 impl Projector {
@@ -105,14 +119,31 @@ impl Projector {
         let all = All {
             dispatches: Held::open(store.as_ref(), &genesis, last),
             sessions: Held::open(store.as_ref(), &genesis, last),
+            usage: Held::open(store.as_ref(), &genesis, last),
             audit: Held::open(store.as_ref(), &genesis, last),
+            workspaces: Held::open(store.as_ref(), &genesis, last),
+            grants: Held::open(store.as_ref(), &genesis, last),
         };
         let seq = watch::channel(all.oldest().0).0;
-        Ok(Projector { log, store, state: Arc::new(Mutex::new(all)), seq })
+        Ok(Projector { log, store, state: Arc::new(Mutex::new(all)), seq, caps: Caps::default() })
+    }
+
+    /// The same, with the caps that the runtimes keep.
+    #[must_use]
+    pub fn with_caps(mut self, caps: Caps) -> Projector {
+        self.caps = caps;
+        self
     }
 
     pub(crate) fn with<T>(&self, read: impl FnOnce(&mut All) -> T) -> T {
         read(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where each projection stands: its name and the last ledger sequence that it has applied.
+    pub fn positions(&self) -> [(&'static str, u64); 3] {
+        self.with(|all| {
+            [("dispatches", all.dispatches.seq().0), ("sessions", all.sessions.seq().0), ("audit", all.audit.seq().0)]
+        })
     }
 
     /// Folds until cancelled.
@@ -157,7 +188,11 @@ impl Projector {
 
     /// What each projection is now.
     pub fn facts(&self) -> Vec<ProjectionFacts> {
-        self.with(|all| vec![all.dispatches.facts(), all.sessions.facts(), all.audit.facts()])
+        self.with(|all| {
+            let (dispatches, sessions) = (all.dispatches.facts(), all.sessions.facts());
+            let (workspaces, grants) = (all.workspaces.facts(), all.grants.facts());
+            vec![dispatches, sessions, all.usage.facts(), all.audit.facts(), workspaces, grants]
+        })
     }
 
     /// Throws a projection's snapshot away and folds it again from the first event; the old one answers until then.
@@ -169,7 +204,10 @@ impl Projector {
         match name {
             "dispatches" => self.rebuild_one(|all| &mut all.dispatches).await.map(Some),
             "sessions" => self.rebuild_one(|all| &mut all.sessions).await.map(Some),
+            "usage" => self.rebuild_one(|all| &mut all.usage).await.map(Some),
             "audit" => self.rebuild_one(|all| &mut all.audit).await.map(Some),
+            "workspaces" => self.rebuild_one(|all| &mut all.workspaces).await.map(Some),
+            "grants" => self.rebuild_one(|all| &mut all.grants).await.map(Some),
             _ => Ok(None),
         }
     }
@@ -230,6 +268,12 @@ impl Projector {
                 "sessions" => {
                     fold_from_start::<Sessions>(self.log.as_ref(), at).await.map(|f| digest::<Sessions>(&f.0, f.1))
                 }
+                "usage" => fold_from_start::<Usage>(self.log.as_ref(), at).await.map(|f| digest::<Usage>(&f.0, f.1)),
+                "workspaces" => {
+                    let fresh = fold_from_start::<Workspaces>(self.log.as_ref(), at).await;
+                    fresh.map(|f| digest::<Workspaces>(&f.0, f.1))
+                }
+                "grants" => fold_from_start::<Grants>(self.log.as_ref(), at).await.map(|f| digest::<Grants>(&f.0, f.1)),
                 _ => fold_from_start::<Audit>(self.log.as_ref(), at).await.map(|f| digest::<Audit>(&f.0, f.1)),
             }?;
             let equal = rebuilt == facts.digest;

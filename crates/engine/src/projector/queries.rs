@@ -2,24 +2,34 @@
 //! visible, with a limit.
 
 use super::Projector;
+use super::waiting::{told, waiting};
 use custody_contracts::messages::ErrorDoc;
 use custody_ports::requests::{REQUEST_BYTES_MAX, Request, Requests};
 use custody_projections::audit::{anomalies, launchers};
 use custody_projections::dispatches::DispatchRow;
+use custody_projections::grants::GrantRow;
 use custody_projections::sessions;
+use custody_projections::usage::{self, By};
+use custody_projections::workspaces::WorkspaceRow;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The verbs that are answered.
-pub const QUERIES: [&str; 9] = [
+pub const QUERIES: [&str; 14] = [
     "dispatch.ls",
     "dispatch.get",
     "session.ls",
     "session.get",
+    "usage.ls",
     "launcher.ls",
+    "workspace.ls",
+    "workspace.get",
+    "grant.ls",
+    "grant.get",
     "audit.summary",
     "projection.ls",
     "projection.rebuild",
@@ -44,10 +54,18 @@ struct Query {
     subject: Option<String>,
     /// Only this launcher.
     launcher: Option<String>,
+    /// Only of this session.
+    session: Option<String>,
+    /// Only under this grant.
+    grant: Option<String>,
     /// At most so many rows, newest first.
     limit: Option<usize>,
     /// Only rows that began before this sequence: the next page.
     before_seq: Option<u64>,
+    /// How usage is put together.
+    by: Option<By>,
+    /// Only usage since this day, `2026-11-22`.
+    since: Option<String>,
 }
 
 pub(super) async fn serve(projector: Projector, requests: Arc<dyn Requests>, cancel: CancellationToken) {
@@ -109,6 +127,13 @@ async fn carry_out(projector: &Projector, request: &Request) -> Result<Value, Er
                 all.dispatches.state().iter().map(|(_, r)| r).filter(|r| wanted(&query, r)).collect();
             rows.sort_by_key(|r| std::cmp::Reverse(r.first_seq));
             rows.truncate(query.limit.unwrap_or(50).min(ROWS_MAX));
+            // Only where something waits is it worth knowing who comes when.
+            let waits = if rows.iter().any(|r| !r.status.is_terminal() && r.claimed_seq == 0) {
+                waiting(all.dispatches.state().iter().map(|(_, r)| r), &projector.caps)
+            } else {
+                BTreeMap::new()
+            };
+            let rows: Vec<Value> = rows.into_iter().map(|r| told(r, waits.get(r.dispatch.as_str()))).collect();
             json!({ "as_of": all.dispatches.seq().0, "rows": rows })
         })),
         "dispatch.get" => projector.with(|all| {
@@ -121,7 +146,17 @@ async fn carry_out(projector: &Projector, request: &Request) -> Result<Value, Er
             };
             let row = row.ok_or_else(|| missing("dispatch", &id))?;
             let chain = all.audit.state().get(&["chain/", &row.dispatch].concat());
-            Ok(json!({ "as_of": all.dispatches.seq().0, "row": row, "seqs": chain.map(|c| &c.seqs) }))
+            let used = usage::of_dispatch(all.usage.state(), &row.dispatch).map(|row| (&row.sums, &row.budgets));
+            let used = used.map(|(sums, budgets)| json!({ "sums": sums, "budgets": budgets }));
+            let waits = if !row.status.is_terminal() && row.claimed_seq == 0 {
+                waiting(table.iter().map(|(_, r)| r), &projector.caps)
+            } else {
+                BTreeMap::new()
+            };
+            let row = told(row, waits.get(row.dispatch.as_str()));
+            Ok(json!({
+                "as_of": all.dispatches.seq().0, "row": row, "used": used, "seqs": chain.map(|c| &c.seqs),
+            }))
         }),
         "session.ls" => Ok(projector.with(|all| {
             let mut rows: Vec<_> = sessions::rows(all.sessions.state())
@@ -143,13 +178,47 @@ async fn carry_out(projector: &Projector, request: &Request) -> Result<Value, Er
             let row = found.ok_or_else(|| missing("session", &id))?;
             Ok(json!({ "as_of": all.sessions.seq().0, "row": row }))
         }),
+        "usage.ls" => Ok(projector.with(|all| {
+            let since = query.since.clone().unwrap_or_default();
+            let mut rows = usage::grouped(all.usage.state(), query.by.unwrap_or(By::Subject), &since);
+            rows.truncate(query.limit.unwrap_or(ROWS_MAX).min(ROWS_MAX));
+            json!({ "as_of": all.usage.seq().0, "rows": rows })
+        })),
         "launcher.ls" => Ok(projector.with(|all| {
             let rows: Vec<_> = launchers(all.audit.state()).collect();
             json!({ "as_of": all.audit.seq().0, "rows": rows })
         })),
+        "workspace.ls" => Ok(projector.with(|all| {
+            let all = &all.workspaces;
+            let mut rows: Vec<_> = all.state().iter().map(|(_, row)| row).collect();
+            rows.truncate(query.limit.unwrap_or(ROWS_MAX).min(ROWS_MAX));
+            let rows: Vec<Value> = rows.into_iter().map(short).collect();
+            json!({ "as_of": all.seq().0, "rows": rows })
+        })),
+        "workspace.get" => projector.with(|all| {
+            let id = query.id.clone().unwrap_or_default();
+            let row = all.workspaces.state().get(&id).ok_or_else(|| missing("workspace", &id))?;
+            Ok(json!({ "as_of": all.workspaces.seq().0, "row": row }))
+        }),
+        "grant.ls" => Ok(projector.with(|all| {
+            let all = &all.grants;
+            let mut rows: Vec<&GrantRow> =
+                all.state().iter().map(|(_, row)| row).filter(|r| of_grant(&query, r)).collect();
+            rows.sort_by_key(|r| std::cmp::Reverse(r.issued_seq.unwrap_or(r.last_seq)));
+            rows.truncate(query.limit.unwrap_or(50).min(ROWS_MAX));
+            let rows: Vec<Value> = rows.into_iter().map(without_statement).collect();
+            json!({ "as_of": all.seq().0, "rows": rows })
+        })),
+        "grant.get" => projector.with(|all| {
+            let id = query.id.clone().unwrap_or_default();
+            let table = all.grants.state();
+            let row = one(&id, "grant", table.with_prefix(&id).map(|(k, r)| (k.to_owned(), r)))?;
+            let row = row.ok_or_else(|| missing("grant", &id))?;
+            Ok(json!({ "as_of": all.grants.seq().0, "row": row }))
+        }),
         "audit.summary" => Ok(projector.with(|all| {
             let state = all.audit.state();
-            let totals: std::collections::BTreeMap<_, _> =
+            let totals: BTreeMap<_, _> =
                 state.with_prefix("total/").map(|(k, r)| (k.trim_start_matches("total/"), r.count)).collect();
             let odd: Vec<_> =
                 anomalies(state).take(ROWS_MAX).map(|(seq, what)| json!({ "seq": seq, "what": what })).collect();
@@ -171,7 +240,33 @@ fn wanted(query: &Query, row: &DispatchRow) -> bool {
     (query.status.is_empty() || query.status.iter().any(|s| s == row.status.as_str()))
         && query.subject.as_ref().is_none_or(|s| row.subject.as_ref() == Some(s))
         && query.launcher.as_ref().is_none_or(|l| *l == row.launcher)
+        && query.session.as_ref().is_none_or(|s| row.session.as_ref() == Some(s))
+        && query.grant.as_ref().is_none_or(|g| row.grant.as_ref() == Some(g))
         && query.before_seq.is_none_or(|b| row.first_seq < b)
+}
+
+fn of_grant(query: &Query, row: &GrantRow) -> bool {
+    (query.status.is_empty() || query.status.contains(&row.status))
+        && query.subject.as_ref().is_none_or(|s| *s == row.subject)
+        && query.launcher.as_ref().is_none_or(|l| row.launcher == *l || row.launcher.ends_with(&[":", l].concat()))
+}
+
+/// A grant's row without the words that were agreed to, which are long.
+fn without_statement(row: &GrantRow) -> Value {
+    let mut value = serde_json::to_value(row).unwrap_or_default();
+    if let Value::Object(map) = &mut value {
+        map.remove("statement");
+    }
+    value
+}
+
+/// A workspace's row without its proposals, which are many.
+fn short(row: &WorkspaceRow) -> Value {
+    let mut value = serde_json::to_value(row).unwrap_or_default();
+    if let Value::Object(map) = &mut value {
+        map.remove("proposals");
+    }
+    value
 }
 
 /// The row of an id or unique prefix.

@@ -1,11 +1,13 @@
 //! What a box left behind: its output topic, its session file, the model calls that were recorded for it.
 
-use super::Runtime;
+use super::phases::Spoke;
+use super::{Runtime, session};
 use custody_contracts::box_protocol::{ExitReason, FrameBody};
 use custody_contracts::canonical::hex;
 use custody_contracts::events::{EffectEvent, Kind, LedgerEvent, OutputRef, SessionFile, Usage};
-use custody_contracts::ids::SessionId;
 use custody_contracts::messages::Chunk;
+use custody_contracts::runner::SessionKind;
+use custody_contracts::workspace::RunCommit;
 use custody_ledger::{Entity, Recorded};
 use custody_ports::blobs::BLOB_BYTES_MAX;
 use custody_ports::output::StoredChunk;
@@ -18,8 +20,8 @@ use std::time::Duration;
 
 /// How long the gateway may take to publish a box's last frame after the box has ended.
 const LAST_FRAME_WAIT: Duration = Duration::from_secs(4);
-/// The user of every box.
-const BOX_UID: u32 = 65_532;
+/// The code of the worker's error frame when a limit that it counts is used up. Source: box.v2.
+const LIMIT_REACHED: &str = "limit_reached";
 /// `O_NOFOLLOW | O_NONBLOCK` on Linux: a session file that is a link or a pipe is not read.
 const O_NOFOLLOW_NONBLOCK: i32 = 0o400_000 | 0o4_000;
 
@@ -30,10 +32,19 @@ pub(super) struct Collected {
     pub(super) said: Option<ExitReason>,
     pub(super) said_detail: Option<String>,
     pub(super) result: bool,
+    /// Whether the worker ended it because a limit that it counts was used up.
+    pub(super) limit_reached: bool,
+    /// Turns that the box took, when the worker counts them.
+    pub(super) turns: Option<u32>,
     pub(super) usage: Usage,
+    /// Whether a model call was refused because a budget was used up.
+    pub(super) exhausted: bool,
     pub(super) agent_session: Option<String>,
+    pub(super) session_bytes: Option<Vec<u8>>,
     pub(super) session: Option<SessionFile>,
+    pub(super) commits: Vec<RunCommit>,
     pub(super) session_problem: Option<String>,
+    pub(super) spoke: Spoke,
 }
 
 /// The output of a box that never said anything.
@@ -45,20 +56,14 @@ pub(super) fn no_output(dispatch: &str) -> OutputRef {
     }
 }
 
-pub(super) async fn collect(runtime: &Runtime, dispatch: &str, folder: &Path, session: &SessionId) -> Collected {
+pub(super) async fn collect(runtime: &Runtime, dispatch: &str, folder: &Path, kind: SessionKind) -> Collected {
     let mut collected = Collected::default();
     let chunks = chunks(runtime, dispatch).await;
     read_chunks(&mut collected, dispatch, &chunks);
     collected.usage = model_usage(runtime, dispatch).await;
-    match read_session(&session_file(folder), runtime.config.limits.session_bytes) {
-        Ok(None) => {}
-        Ok(Some(bytes)) => {
-            let size = bytes.len() as u64;
-            match runtime.blobs.put(bytes).await {
-                Ok(digest) => collected.session = Some(SessionFile { id: session.clone(), digest, bytes: size }),
-                Err(error) => collected.session_problem = Some(format!("session file not stored: {error}")),
-            }
-        }
+    collected.exhausted = exhausted(runtime, dispatch).await;
+    match left_session(folder, kind, runtime.config.limits.session_bytes).await {
+        Ok(bytes) => collected.session_bytes = bytes,
         Err(why) => collected.session_problem = Some(format!("session file not taken: {why}")),
     }
     collected
@@ -99,6 +104,7 @@ fn read_chunks(collected: &mut Collected, dispatch: &str, chunks: &[StoredChunk]
         let Ok(chunk) = serde_json::from_slice::<Chunk>(&stored.bytes) else { continue };
         output.frames += chunk.frames.len() as u64;
         for frame in chunk.frames {
+            collected.spoke.hear(&frame);
             match frame.body {
                 FrameBody::Exit { reason, detail, .. } => {
                     collected.said = Some(reason);
@@ -109,16 +115,19 @@ fn read_chunks(collected: &mut Collected, dispatch: &str, chunks: &[StoredChunk]
                     collected.agent_session = Some(agent_session.chars().take(256).collect())
                 }
                 FrameBody::Truncated { .. } => output.truncated = true,
-                FrameBody::Error { code, message } if collected.said_detail.is_none() => {
-                    collected.said_detail = Some(format!("{code}: {message}"));
+                FrameBody::Error { code, message } => {
+                    collected.limit_reached |= code == LIMIT_REACHED;
+                    if collected.said_detail.is_none() {
+                        collected.said_detail = Some(format!("{code}: {message}"));
+                    }
                 }
                 FrameBody::Started { .. }
                 | FrameBody::Text { .. }
                 | FrameBody::ToolCall { .. }
                 | FrameBody::ToolResult { .. }
                 | FrameBody::Usage { .. }
-                | FrameBody::Log { .. }
-                | FrameBody::Error { .. } => {}
+                | FrameBody::Log { .. } => {}
+                FrameBody::Turn { turn, .. } => collected.turns = Some(turn),
             }
         }
     }
@@ -143,6 +152,40 @@ async fn model_usage(runtime: &Runtime, dispatch: &str) -> Usage {
         }
     }
     usage
+}
+
+/// Whether the ledger holds the end of a budget: the gateway writes it before the agent is told, so it is there now.
+async fn exhausted(runtime: &Runtime, dispatch: &str) -> bool {
+    let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-budget")) else { return false };
+    let history = runtime.log.load(&entity).await.unwrap_or_default();
+    let mut read = history.iter().flat_map(|stored| Recorded::read(stored).unwrap_or_default());
+    read.any(|recorded| matches!(recorded.event, Some(LedgerEvent::Effect(EffectEvent::BudgetExhausted(_)))))
+}
+
+/// What a box left of its session: the file, or the archive of its folder.
+async fn left_session(folder: &Path, kind: SessionKind, bytes_max: u64) -> Result<Option<Vec<u8>>, String> {
+    let folder = folder.to_owned();
+    let reading = move || match kind {
+        SessionKind::File => read_session(&session_file(&folder), bytes_max),
+        SessionKind::Directory => session::pack(&folder.join("session"), bytes_max.min(BLOB_BYTES_MAX)),
+    };
+    tokio::task::spawn_blocking(reading).await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// Puts a session where its next box finds it.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn restore(folder: &Path, kind: SessionKind, bytes: &[u8], uid: u32) -> Result<(), String> {
+    match kind {
+        SessionKind::File => {
+            let file = session_file(folder);
+            write_for_box(&file, bytes, uid).map_err(|e| format!("writing {}: {e}", file.display()))
+        }
+        SessionKind::Directory => {
+            session::unpack(bytes, &folder.join("session"), |path, mode| give_with_mode(path, mode, uid))
+        }
+    }
 }
 
 /// The session file of a run.
@@ -172,8 +215,8 @@ fn read_session(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, String> 
 }
 
 /// Lets the box's user write into a folder; nobody but root and that user may look.
-pub(super) fn give_to_box(folder: &Path) -> std::io::Result<()> {
-    match std::os::unix::fs::chown(folder, Some(BOX_UID), Some(BOX_UID)) {
+pub(super) fn give_to_box(folder: &Path, uid: u32) -> std::io::Result<()> {
+    match std::os::unix::fs::chown(folder, Some(uid), Some(uid)) {
         Ok(()) => std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)),
         // Without root the owner cannot be given away: the folder is opened instead, inside a parent of mode 0700.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -183,12 +226,23 @@ pub(super) fn give_to_box(folder: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Gives a restored file or folder to the box's user.
+fn give_with_mode(path: &Path, mode: u32, uid: u32) -> std::io::Result<()> {
+    match std::os::unix::fs::chown(path, Some(uid), Some(uid)) {
+        // Without root the owner cannot be given away: opened instead, inside a parent of mode 0700.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | mode >> 3 | mode >> 6))
+        }
+        other => other,
+    }
+}
+
 /// Writes a file that the box's user may change.
-pub(super) fn write_for_box(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn write_for_box(path: &Path, bytes: &[u8], uid: u32) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    match std::os::unix::fs::chown(path, Some(BOX_UID), Some(BOX_UID)) {
+    match std::os::unix::fs::chown(path, Some(uid), Some(uid)) {
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
         }

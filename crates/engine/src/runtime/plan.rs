@@ -1,11 +1,14 @@
 //! Pure: what box a dispatch gets.
 
+use super::isolation::{Class, ClassMissing, Classes};
 use custody_contracts::canonical::{canonical, digest};
-use custody_contracts::events::{DispatchAdmitted, RunClaimed};
+use custody_contracts::events::{DispatchAdmitted, RunClaimed, RunnerRef};
 use custody_contracts::ids::UnixMillis;
+use custody_contracts::isolation::Sockets;
 use custody_contracts::unit::Mode;
+use custody_contracts::workspace::MountBase;
 use custody_domain::run::container_name;
-use custody_ports::containers::{BoxMount, BoxSpec};
+use custody_ports::containers::{BoxMount, BoxSpec, SCRATCH_BYTES};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -28,6 +31,54 @@ pub struct RuntimeLimits {
     pub output_bytes: u64,
     /// The largest session file.
     pub session_bytes: u64,
+    /// Bytes that a run may add to what it may write.
+    pub disk_bytes: u64,
+    /// The least sockets of every box: a self-test watches with more than a runner asks for.
+    pub sockets: Sockets,
+    /// The most that a runner's document may raise its boxes' limits to.
+    pub most: Room,
+}
+
+/// Room in a box: what a runner's document may ask more of than boxes have anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Processes.
+    pub pids: u64,
+    /// Bytes of `/tmp`.
+    pub tmp_bytes: u64,
+    /// Bytes of the home folder.
+    pub home_bytes: u64,
+}
+
+/// The room of a runner's boxes: what the installation gives everybody, or what its document asks for where that is
+/// more. A document lowers nothing: it says the least that its agent needs.
+///
+/// # Errors
+/// What it asks for beyond the most that the operator allows, as a sentence with a stable code first.
+pub(crate) fn room(runner: &RunnerRef, limits: &RuntimeLimits) -> Result<Room, String> {
+    let base = ordinary(limits);
+    let asked = runner.resources.unwrap_or_default();
+    let one = |what: &str, asked: Option<u64>, base: u64, most: u64| match asked {
+        Some(asked) if asked > base.max(most) => Err(format!(
+            "RESOURCES_UNAVAILABLE: runner {} needs {what} {asked}, the most here is {} (runtime.most.{what})",
+            runner.name,
+            base.max(most)
+        )),
+        asked => Ok(asked.unwrap_or(0).max(base)),
+    };
+    Ok(Room {
+        memory_bytes: one("memory_bytes", asked.memory_bytes, base.memory_bytes, limits.most.memory_bytes)?,
+        pids: one("pids", asked.pids, base.pids, limits.most.pids)?,
+        tmp_bytes: one("tmp_bytes", asked.tmp_bytes, base.tmp_bytes, limits.most.tmp_bytes)?,
+        home_bytes: one("home_bytes", asked.home_bytes, base.home_bytes, limits.most.home_bytes)?,
+    })
+}
+
+/// What every box has.
+fn ordinary(limits: &RuntimeLimits) -> Room {
+    Room { memory_bytes: limits.memory_bytes, pids: limits.pids, tmp_bytes: SCRATCH_BYTES, home_bytes: SCRATCH_BYTES }
 }
 
 /// Label of the installation.
@@ -35,14 +86,13 @@ pub(crate) const LABEL_INSTANCE: &str = "custody.instance";
 /// Label of the dispatch.
 pub(crate) const LABEL_DISPATCH: &str = "custody.dispatch";
 
-/// The box of a dispatch. The same dispatch, attempt and settings give the same box.
+/// The box of a dispatch, in the engine's own runtime. The same dispatch, attempt and settings give the same box.
 pub fn box_spec(
     instance: &str,
     admitted: &DispatchAdmitted,
     attempt: u32,
     deadline_at: UnixMillis,
     run_folder: &Path,
-    workspaces: &Path,
     limits: &RuntimeLimits,
 ) -> BoxSpec {
     let dispatch = admitted.dispatch.as_str();
@@ -58,18 +108,37 @@ pub fn box_spec(
     ];
     for (index, workspace) in admitted.unit.workspaces.iter().enumerate() {
         let target = workspace_path(index, workspace.id.as_str());
-        mounts.push(mount(workspaces.join(workspace.id.as_str()), target, workspace.mode != Mode::Rw));
+        let copy = super::workspaces::copy_of(run_folder, workspace.id.as_str());
+        // A proposal is written into a copy too: what becomes of it is decided when the run has ended.
+        mounts.push(mount(copy, target, workspace.mode == Mode::Ro));
     }
+    // One that asks for too much never starts; `bring_up` says why.
+    let room = room(&admitted.runner, limits).unwrap_or_else(|_| ordinary(limits));
     BoxSpec {
         name: container_name(dispatch, attempt),
         image: admitted.runner.image.clone(),
         labels,
         env: BTreeMap::new(),
         mounts,
-        memory_bytes: limits.memory_bytes,
+        memory_bytes: room.memory_bytes,
         nano_cpus: limits.nano_cpus,
-        pids: limits.pids,
+        pids: room.pids,
+        tmp_bytes: room.tmp_bytes,
+        home_bytes: room.home_bytes,
+        sockets: sockets(&admitted.runner).max(limits.sockets),
+        runtime: None,
+        slots: false,
     }
+}
+
+/// Which sockets a runner's boxes may make, as it was pinned at admission.
+pub(crate) fn sockets(runner: &RunnerRef) -> Sockets {
+    if runner.loopback == Some(true) { Sockets::Loopback } else { Sockets::Unix }
+}
+
+/// The isolation that a runner gets, as it was pinned at admission.
+pub(crate) fn class(classes: &Classes, runner: &RunnerRef) -> Result<Class, ClassMissing> {
+    classes.choose(runner.isolation)
 }
 
 /// Where a workspace is mounted: the first one at `/workspace`, others beside it by id.
@@ -90,6 +159,7 @@ pub(crate) fn claim(
     spec: &BoxSpec,
     resume_digest: Option<String>,
     deadline_at: UnixMillis,
+    mounts: Vec<MountBase>,
 ) -> RunClaimed {
     RunClaimed {
         dispatch: admitted.dispatch.clone(),
@@ -101,5 +171,7 @@ pub(crate) fn claim(
         session: admitted.session.clone(),
         resume_digest,
         deadline_at,
+        warm: super::pool::is_warm(&spec.name).then_some(true),
+        mounts,
     }
 }

@@ -19,10 +19,16 @@ pub(super) async fn reap(runtime: &Runtime, shared: &Shared, busy: BTreeSet<Stri
         }
     };
     let now = runtime.clock.now().0;
+    let claimed = shared.with(|view| view.containers());
     for status in &listed {
         let dispatch = status.labels.get(LABEL_DISPATCH).cloned().unwrap_or_default();
-        let open = shared.with(|view| view.get(&dispatch).is_some_and(|o| o.claimed.is_some()));
-        if open || busy.contains(&dispatch) || now.saturating_sub(status.created_at.0) < GRACE_MS {
+        let open = shared.with(|view| view.get(&dispatch).is_some_and(|o| o.claimed.is_some()))
+            || claimed.contains(&status.name);
+        if open
+            || busy.contains(&dispatch)
+            || shared.pool.holds(&status.name)
+            || now.saturating_sub(status.created_at.0) < GRACE_MS
+        {
             continue;
         }
         tracing::warn!(container = status.name, dispatch, "orphan removed: no open claim stands for it");
@@ -30,6 +36,8 @@ pub(super) async fn reap(runtime: &Runtime, shared: &Shared, busy: BTreeSet<Stri
             tracing::warn!(%error, container = status.name, "orphan not removed; trying again in 10 s");
         }
     }
+    let taken = listed.into_iter().map(|status| status.name).chain(claimed).collect();
+    shared.pool.clear_leftovers(&taken);
     folders(runtime, shared, &busy);
 }
 

@@ -78,7 +78,7 @@ impl Stand {
         let mut config = config(model.url());
         adjust(&mut config);
         let blobs = Kept::new();
-        let door = Door::new(config, blobs.clone()).unwrap();
+        let door = Door::new(Models::one(config), blobs.clone()).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (send, records) = mpsc::channel(16);
@@ -115,7 +115,7 @@ async fn gateway(listener: TcpListener, door: Door, records: mpsc::Sender<Option
             async move {
                 let (done, record) = oneshot::channel();
                 tokio::spawn(async move { records.send(record.await.ok()).await });
-                let call = CallContext { dispatch: "d-test".to_owned(), n: 1 };
+                let call = CallContext { dispatch: "d-test".to_owned(), runner: "r".to_owned(), n: 1 };
                 Ok::<_, std::convert::Infallible>(door.serve(call, request, done).await)
             }
         });

@@ -48,6 +48,11 @@ async fn a_stream_is_passed_byte_for_byte_and_counted() {
             input_tokens: 12,
             output_tokens: 34,
             duration_ms: record.duration_ms,
+            cached_tokens: 0,
+            cost_micros: None,
+            attempts: 1,
+            provider: "local".to_owned(),
+            response_model: None,
         }
     );
     let sent = stand.model.requests().remove(0);
@@ -141,17 +146,16 @@ async fn an_answer_whose_end_mark_passed_is_whole() {
     let (done, record) = oneshot::channel();
     let stand = Stand::new(vec![], |_| {}).await;
     let permit = Arc::clone(&stand.door.0.calls).try_acquire_owned().unwrap();
+    let target = stand.door.target("r", None).unwrap();
     let call = Call {
-        context: CallContext { dispatch: "d-test".to_owned(), n: 1 },
+        context: CallContext { dispatch: "d-test".to_owned(), runner: "r".to_owned(), n: 1 },
         api: Api::OpenaiChat,
-        upstream_api: Api::OpenaiChat,
-        upstream: "house".to_owned(),
-        model: "m".to_owned(),
+        target: target.clone(),
         request: Bytes::new(),
         permit,
     };
     let recorder = Recorder::start(call, done, stand.blobs.clone());
-    let flow = stand.door.flow(Api::OpenaiChat, pieces, Pipe::Events(SseParser::default()), recorder);
+    let flow = target.flow(Api::OpenaiChat, pieces, Pipe::Events(SseParser::default()), recorder);
     let mut body = flow.into_body();
     let frame = body.frame().await.unwrap().unwrap();
     assert_eq!(frame.data_ref().unwrap(), ODD.concat().as_bytes());

@@ -10,9 +10,9 @@ use rstest::rstest;
 #[case::two_models("/v1/chat/completions", r#"{"model":"a","model":"b"}"#, 400, "invalid_json")]
 #[case::stream("/v1/chat/completions", r#"{"stream":"yes"}"#, 400, "invalid_json")]
 #[case::options("/v1/chat/completions", r#"{"stream":true,"stream_options":1}"#, 400, "invalid_request")]
-#[case::responses("/v1/responses", "{}", 501, "not_translated")]
+#[case::responses("/v1/responses", "{}", 400, "not_supported")]
 #[case::path("/v1/embeddings", "{}", 404, "unknown_path")]
-#[case::longer_path("/v1/messages/count_tokens", "{}", 404, "unknown_path")]
+#[case::longer_path("/v1/messages/batches", "{}", 404, "unknown_path")]
 #[tokio::test]
 async fn a_request_is_refused(#[case] path: &str, #[case] body: &'static str, #[case] status: u16, #[case] code: &str) {
     let mut stand = Stand::new(vec![], |_| {}).await;
@@ -22,14 +22,6 @@ async fn a_request_is_refused(#[case] path: &str, #[case] body: &'static str, #[
     assert_eq!(told["error"]["code"], code);
     assert_eq!(stand.record().await, None);
     assert!(stand.model.requests().is_empty());
-}
-
-#[tokio::test]
-async fn the_words_of_a_501_say_what_to_do() {
-    let stand = Stand::new(vec![], |_| {}).await;
-    let told = stand.post("/v1/responses", "{}").await.json_value().await;
-    let message = told["error"]["message"].as_str().unwrap();
-    assert!(message.contains("set model.api to openai-responses"), "{message}");
 }
 
 #[tokio::test]

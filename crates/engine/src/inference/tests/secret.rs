@@ -89,7 +89,7 @@ fn a_key_file_is_refused(#[case] text: &str, #[case] mode: u32, #[case] says: &s
     let path = key_file(dir.path(), text, mode);
     let mut config = config("http://127.0.0.1:1");
     config.api_key_file = Some(path);
-    let why = Door::new(config, Kept::new()).unwrap_err().to_string();
+    let why = Door::new(Models::one(config), Kept::new()).unwrap_err().to_string();
     assert!(why.contains(says), "{why}");
     assert!(!why.contains("SECRET"), "{why}");
 }
@@ -101,7 +101,7 @@ fn a_key_file_must_be_a_file(#[case] name: &str, #[case] says: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config("http://127.0.0.1:1");
     config.api_key_file = Some(dir.path().join(name));
-    let why = Door::new(config, Kept::new()).unwrap_err().to_string();
+    let why = Door::new(Models::one(config), Kept::new()).unwrap_err().to_string();
     assert!(why.contains(says), "{why}");
 }
 

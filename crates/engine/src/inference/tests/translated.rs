@@ -132,3 +132,76 @@ async fn what_is_no_answer_is_a_bad_gateway(#[case] kind: &str, #[case] body: &s
     let record = stand.record().await.unwrap();
     assert_eq!((record.outcome, record.status), (EffectOutcome::Failed, 200));
 }
+
+/// Each format of an agent before each format of a model that the scripted model speaks.
+#[rstest]
+#[case::codex_at_chat(ApiChoice::OpenaiChat, false)]
+#[case::codex_at_chat_streamed(ApiChoice::OpenaiChat, true)]
+#[case::codex_at_messages(ApiChoice::Anthropic, false)]
+#[case::codex_at_messages_streamed(ApiChoice::Anthropic, true)]
+#[tokio::test]
+async fn an_agent_of_responses_reaches_a_model_of_another_format(#[case] api: ApiChoice, #[case] stream: bool) {
+    let mut stand = Stand::new(vec![Turn::Say("one two three".to_owned())], |c| c.api = api).await;
+    let request = json!({ "model": "any", "instructions": "Be brief.", "input": "two words", "stream": stream });
+    let response = stand.post("/v1/responses", request.to_string()).await;
+    assert_eq!(response.status(), 200);
+    let body = response.text().await.unwrap();
+    let whole = match stream {
+        true => events(&body).pop().unwrap()["response"].clone(),
+        false => serde_json::from_str(&body).unwrap(),
+    };
+    assert_eq!(
+        (&whole["status"], &whole["output"][0]["content"][0]["text"]),
+        (&json!("completed"), &json!("one two three"))
+    );
+    let record = stand.record().await.unwrap();
+    assert_eq!((record.api.as_str(), record.output_tokens), ("openai-responses", 3));
+    assert_eq!(whole["usage"]["output_tokens"], 3);
+}
+
+/// What a model of Responses streams, for agents of both other formats.
+#[rstest]
+#[case::chat("/v1/chat/completions")]
+#[case::messages("/v1/messages")]
+#[tokio::test]
+async fn a_model_of_responses_answers_agents_of_other_formats(#[case] path: &str) {
+    let streamed = concat!(
+        "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r1\",\"model\":\"m1\"}}\n\n",
+        "data: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"one \"}\n\n",
+        "data: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"two\"}\n\n",
+        "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":5,\"output_tokens\":2,",
+        "\"input_tokens_details\":{\"cached_tokens\":4}}}}\n\n",
+    );
+    let turn = Turn::Raw {
+        status: 200,
+        content_type: "text/event-stream".to_owned(),
+        pieces: vec![Bytes::copy_from_slice(streamed.as_bytes())],
+    };
+    let mut stand = Stand::new(vec![turn], |c| c.api = ApiChoice::OpenaiResponses).await;
+    let body = stand.post(path, say(true).to_string()).await.text().await.unwrap();
+    assert!(body.contains("one ") && body.contains("two"), "{body}");
+    let record = stand.record().await.unwrap();
+    assert_eq!((record.input_tokens, record.cached_tokens, record.output_tokens), (5, 4, 2));
+    assert_eq!(record.response_model.as_deref(), Some("m1"));
+    let sent = stand.model.requests().remove(0);
+    assert_eq!((sent.path.as_str(), &sent.body["store"]), ("/v1/responses", &json!(false)));
+}
+
+#[rstest]
+#[case::asked_of_the_upstream(ApiChoice::Anthropic, 7, true)]
+#[case::estimated(ApiChoice::OpenaiChat, 41, false)]
+#[tokio::test]
+async fn tokens_are_counted_before_a_call(#[case] api: ApiChoice, #[case] tokens: u64, #[case] recorded: bool) {
+    let told = Turn::Raw {
+        status: 200,
+        content_type: "application/json".to_owned(),
+        pieces: vec![Bytes::from_static(b"{\"input_tokens\":7}")],
+    };
+    let mut stand = Stand::new(vec![told], |c| c.api = api).await;
+    let request = json!({ "model": "any", "messages": [{ "role": "user", "content": "x".repeat(100) }] });
+    let answer = stand.post("/v1/messages/count_tokens", request.to_string()).await;
+    let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    assert_eq!(answer, json!({ "input_tokens": tokens }));
+    assert_eq!(stand.record().await.is_some(), recorded);
+    assert_eq!(stand.model.requests().len(), usize::from(recorded));
+}

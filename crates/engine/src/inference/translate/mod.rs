@@ -1,15 +1,24 @@
-//! Between the wire formats of OpenAI Chat Completions and Anthropic Messages: pure functions over documents, and state
-//! machines over stream events. Must never do input or output, and must refuse what it cannot carry over rather than
+//! Between the wire formats of OpenAI Chat Completions, OpenAI Responses and Anthropic Messages: pure functions over
+//! documents, and state machines over stream events. Chat Completions stands in the middle: what is not spoken on one
+//! side goes by way of it. Must never do input or output, and must refuse what it cannot carry over rather than
 //! drop it, unless it only tunes how words are picked.
 //!
-//! Sources: OpenAI API reference, "Chat"; Anthropic API reference, "Messages" and "Streaming Messages"; both 2025.
+//! Sources: OpenAI API reference, "Chat" and "Responses"; Anthropic API reference, "Messages" and "Streaming Messages"; both 2025.
 
+pub(super) mod chain;
 pub(super) mod chat_answer;
 pub(super) mod chat_request;
 pub(super) mod chat_stream;
 pub(super) mod messages_answer;
 pub(super) mod messages_request;
 pub(super) mod messages_stream;
+pub(super) mod names;
+pub(super) mod responses_answer;
+pub(super) mod responses_request;
+pub(super) mod responses_stream;
+pub(super) mod to_responses_answer;
+pub(super) mod to_responses_request;
+pub(super) mod to_responses_stream;
 
 use serde_json::{Map, Value, json};
 
@@ -110,6 +119,8 @@ fn copy(from: &Value, to: &mut Map<String, Value>, names: &[&str]) {
 
 #[cfg(test)]
 mod tests_answers;
+#[cfg(test)]
+mod tests_chain;
 #[cfg(test)]
 mod tests_requests;
 #[cfg(test)]

@@ -1,0 +1,319 @@
+//! One tool call: rate, permit, intent, deed, outcome, answer, in this order. Must never go on to the next of them when
+//! one failed.
+
+use super::rate::{HELD, RECORD_EVERY};
+use super::wire::RpcError;
+use super::{Mcp, files};
+use crate::crash;
+use crate::upstream::Came;
+use custody_contracts::canonical::{canonical, derived_id, digest};
+use custody_contracts::envelope::Meta;
+use custody_contracts::events::{EffectEvent, Kind, ToolFinished, ToolPhase, ToolRefused};
+use custody_contracts::ids::WorkspaceId;
+use custody_domain::effect::{Effect, EffectCommand, EffectRefusal};
+use custody_domain::tool::{Deed, FileCall, ToolAsked, ToolPermit, ToolRefusal, judge};
+use custody_ledger::{Command, Entity, HandleError, Outcome, handle};
+use serde_json::{Value, json};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often an intent is appended before the call is refused.
+const INTENT_TRIES: u32 = 3;
+/// How often an outcome is appended: nothing may be answered that is not recorded.
+const OUTCOME_TRIES: u32 = 30;
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The longest tool name that a record repeats.
+const NAME_BYTES_MAX: usize = 128;
+
+/// What a tool answered.
+pub(super) struct Answer {
+    /// For the agent.
+    pub(super) result: Value,
+    /// How it ended.
+    pub(super) phase: ToolPhase,
+    /// Stable code, unless it succeeded.
+    pub(super) code: Option<&'static str>,
+}
+
+impl Answer {
+    /// It did what it should.
+    pub(super) fn succeeded(result: Value) -> Answer {
+        Answer { result, phase: ToolPhase::Succeeded, code: None }
+    }
+
+    /// It did not: the agent's model is to read it and think of something else.
+    pub(super) fn failed(code: &'static str, detail: &str) -> Answer {
+        Answer::told(ToolPhase::Failed, code, format!("{code}: {detail}"))
+    }
+
+    /// Nobody knows.
+    fn in_doubt(code: &'static str, detail: &str) -> Answer {
+        let text = format!("IN_DOUBT: {code}: {detail}; nobody knows whether it was done; do not repeat it");
+        Answer::told(ToolPhase::InDoubt, code, text)
+    }
+
+    fn told(phase: ToolPhase, code: &'static str, text: String) -> Answer {
+        let result = json!({ "content": [{ "type": "text", "text": text }], "isError": true });
+        Answer { result, phase, code: Some(code) }
+    }
+}
+
+/// What the record says of an answer that came from a recording.
+const REPLAYED: &str = "REPLAYED";
+
+impl Mcp {
+    /// Lets a question through, or holds and refuses it: every kind of question counts, because each costs something.
+    pub(super) async fn within_rate(&self) -> Result<(), RpcError> {
+        let allowed = self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(tokio::time::Instant::now());
+        if !allowed {
+            self.throttled.fetch_add(1, Ordering::SeqCst);
+            self.record_throttled_later();
+            tokio::time::sleep(HELD).await;
+            return Err(RpcError::too_many(u64::try_from(HELD.as_millis()).unwrap_or(u64::MAX)));
+        }
+        Ok(())
+    }
+
+    /// Carries out one `tools/call`.
+    pub(super) async fn call(&self, params: &Value) -> Result<Value, RpcError> {
+        let Some(name) = params["name"].as_str() else {
+            return Err(RpcError::params("`name` is not a text"));
+        };
+        let none = json!({});
+        let args = if params["arguments"].is_null() { &none } else { &params["arguments"] };
+        let Ok(_running) = self.running.acquire().await else {
+            return Err(RpcError::internal("the gateway is ending"));
+        };
+        let permit = self.intend(name, args).await?;
+        let begun = tokio::time::Instant::now();
+        crash::point("gw.after_tool_intent");
+        let answer = self.carry_out(&permit).await;
+        crash::point("gw.after_tool_call");
+        self.outcome(&permit, &answer, begun.elapsed()).await?;
+        Ok(answer.result)
+    }
+
+    /// Judges the call and writes its intent, or its refusal.
+    async fn intend(&self, name: &str, args: &Value) -> Result<ToolPermit, RpcError> {
+        loop {
+            let n = self.last.fetch_add(1, Ordering::SeqCst) + 1;
+            let tools = self.needs.tools.tools();
+            let policy = self.needs.policy.as_ref();
+            let asked = ToolAsked { admitted: &self.needs.admitted, n, tool: name, args, tools: &tools, policy };
+            let judged = match self.granted().and_then(|()| judge(asked)) {
+                Ok(permit) => self.as_accepted(&permit).await.map(|()| permit),
+                Err(refusal) => Err(refusal),
+            };
+            let permit = match judged {
+                Ok(permit) => permit,
+                Err(refusal) => {
+                    self.record_refusal(n, name, args, &refusal).await?;
+                    return Err(RpcError::refused(refusal.code, &refusal.detail, refusal.hint));
+                }
+            };
+            // The bytes come first: a record must never name what was not stored.
+            if let Err(error) = self.needs.blobs.put(permit.args().as_bytes().to_vec()).await {
+                return Err(RpcError::internal(format!("the arguments were not stored, so nothing was done: {error}")));
+            }
+            if self.append_intent(n, &permit).await? {
+                tracing::info!(
+                    dispatch = %self.needs.admitted.dispatch,
+                    gen_ai.operation.name = "execute_tool",
+                    gen_ai.tool.name = permit.intended().tool,
+                    gen_ai.tool.call.id = permit.intended().idempotency_key,
+                    "tool call intended"
+                );
+                return Ok(permit);
+            }
+        }
+    }
+
+    /// Whether the dispatch's grant stands, and whether it would be known if it did not.
+    fn granted(&self) -> Result<(), ToolRefusal> {
+        let (grants, now) = (&self.needs.grants, self.needs.clock.now());
+        let stands = grants.hears().and_then(|()| grants.stands(&self.needs.admitted, now));
+        let hint = "nothing more can be done in this dispatch; tell the person why";
+        stands.map_err(|short| ToolRefusal::new(short.code, short.detail, hint))
+    }
+
+    /// Whether an upstream's tool is what was accepted. What is answered from a recording asks nobody.
+    async fn as_accepted(&self, permit: &ToolPermit) -> Result<(), ToolRefusal> {
+        match permit.deed() {
+            Deed::Upstream { tool, .. } if self.needs.tape.is_none() => self.needs.upstreams.as_accepted(tool).await,
+            Deed::Upstream { .. } | Deed::File { .. } => Ok(()),
+        }
+    }
+
+    /// Appends an intent under its number; false when another call has that number since before a restart.
+    async fn append_intent(&self, n: u32, permit: &ToolPermit) -> Result<bool, RpcError> {
+        for tried in 1..=INTENT_TRIES {
+            match self.record(n, EffectCommand::Intend(permit.clone())).await {
+                Ok(Outcome::Appended(_)) => return Ok(true),
+                // Found after a lost answer it is this call's own; found at once it is an earlier call's.
+                Ok(Outcome::AlreadyThere(_)) => return Ok(tried > 1),
+                Ok(Outcome::Refused(EffectRefusal::NumberTaken)) => return Ok(false),
+                Ok(Outcome::Nothing | Outcome::Refused(EffectRefusal::NotIntended | EffectRefusal::BudgetLeft)) => {
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, tried, "intent not recorded");
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(RpcError::internal("the ledger does not take the intent, so nothing was done; call again later"))
+    }
+
+    async fn carry_out(&self, permit: &ToolPermit) -> Answer {
+        if let Some(tape) = &self.needs.tape {
+            let intended = permit.intended();
+            return match tape.take_tool(&intended.tool, &intended.args_digest) {
+                Ok(taped) if taped.succeeded => Answer::succeeded(taped.result),
+                Ok(taped) => Answer { result: taped.result, phase: ToolPhase::Failed, code: Some(REPLAYED) },
+                Err(why) => Answer::failed("REPLAY_DIVERGED", &format!("{why}; nothing was done")),
+            };
+        }
+        match permit.deed() {
+            Deed::File { workspace, call } => self.on_file(workspace, call).await,
+            Deed::Upstream { tool, args } => {
+                match self.needs.upstreams.call(tool, args, &permit.intended().idempotency_key).await {
+                    Came::Done(result) => Answer::succeeded(result),
+                    Came::Failed { code, detail } => Answer::failed(code, &detail),
+                    Came::Unknown { code, detail } => Answer::in_doubt(code, &detail),
+                }
+            }
+        }
+    }
+
+    async fn on_file(&self, workspace: &WorkspaceId, call: &FileCall) -> Answer {
+        let mounts = &self.needs.admitted.unit.workspaces;
+        let place = mounts.iter().position(|mount| mount.id == *workspace);
+        let Some(root) = place.and_then(|place| self.needs.roots.get(place)).cloned() else {
+            return Answer::failed("WORKSPACE_MISSING", "the workspace is not there");
+        };
+        if !files::may_write(call, &self.written) {
+            return Answer::failed("WRITTEN_TOO_MUCH", "this dispatch has written as much through tools as it may");
+        }
+        let call = call.clone();
+        let done = tokio::task::spawn_blocking(move || files::carry_out(&root, &call)).await;
+        done.unwrap_or_else(|_| Answer::failed("TOOL_BROKE", "the tool broke off"))
+    }
+
+    /// Writes how the call ended; the agent is answered only when that stands.
+    async fn outcome(&self, permit: &ToolPermit, answer: &Answer, took: Duration) -> Result<(), RpcError> {
+        let bytes = canonical(&answer.result).into_bytes();
+        let (n, size, result_digest) = (permit.intended().n, bytes.len(), digest(&bytes));
+        if let Err(error) = self.needs.blobs.put(bytes).await {
+            tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, "a tool's result was not stored");
+        }
+        let finished = ToolFinished {
+            dispatch: self.needs.admitted.dispatch.clone(),
+            n,
+            phase: answer.phase,
+            reason: answer.code.or_else(|| self.needs.tape.is_some().then_some(REPLAYED)).map(str::to_owned),
+            result_digest: Some(result_digest),
+            result_bytes: u64::try_from(size).ok(),
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
+        for tried in 1..=OUTCOME_TRIES {
+            match self.record(n, EffectCommand::Finish(finished.clone())).await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, tried, "outcome not recorded");
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(RpcError::internal("IN_DOUBT: the call was made and its outcome could not be recorded; do not repeat it"))
+    }
+
+    async fn record_refusal(&self, n: u32, name: &str, args: &Value, refusal: &ToolRefusal) -> Result<(), RpcError> {
+        let refused = ToolRefused {
+            dispatch: self.needs.admitted.dispatch.clone(),
+            n,
+            tool: tool_name(name),
+            args_digest: Some(digest(canonical(args).as_bytes())),
+            reason: refusal.code.to_owned(),
+            detail: refusal.detail.clone(),
+            count: 1,
+            policy: refusal.policy.clone(),
+        };
+        match self.record(n, EffectCommand::Refuse(refused)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(RpcError::internal(format!("refused, and the ledger does not take it: {error}"))),
+        }
+    }
+
+    /// Some time from now one event stands for all calls beyond the rate until then.
+    fn record_throttled_later(&self) {
+        if self.flushing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let Some(door) = self.me.upgrade() else { return };
+        tokio::spawn(async move {
+            tokio::time::sleep(RECORD_EVERY).await;
+            door.flushing.store(false, Ordering::SeqCst);
+            door.record_throttled().await;
+        });
+    }
+
+    /// Writes the event for calls beyond the rate, if there were any since the last one.
+    pub(crate) async fn record_throttled(&self) {
+        let count = self.throttled.swap(0, Ordering::SeqCst);
+        if count == 0 {
+            return;
+        }
+        let n = self.last.fetch_add(1, Ordering::SeqCst) + 1;
+        let refused = ToolRefused {
+            dispatch: self.needs.admitted.dispatch.clone(),
+            n,
+            tool: None,
+            args_digest: None,
+            reason: "RATE_LIMITED".to_owned(),
+            detail: format!("{count} questions came faster than {} a second", super::rate::PER_SECOND),
+            count,
+            policy: None,
+        };
+        if let Err(error) = self.record(n, EffectCommand::Refuse(refused)).await {
+            tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, count, "calls beyond the rate not recorded");
+            self.throttled.fetch_add(count, Ordering::SeqCst);
+        }
+    }
+
+    async fn record(&self, n: u32, body: EffectCommand) -> Result<Outcome<EffectRefusal>, HandleError> {
+        let dispatch = self.needs.admitted.dispatch.as_str();
+        let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-t{n}")) else { return Ok(Outcome::Nothing) };
+        let (step, unique) = match &body {
+            EffectCommand::Intend(permit) => ("intend", permit.intended().idempotency_key.clone()),
+            EffectCommand::Finish(_) => ("finish", String::new()),
+            _ => ("refuse", String::new()),
+        };
+        let id = derived_id("eff-", &[entity.log_subject().as_bytes(), step.as_bytes(), unique.as_bytes()]);
+        let meta = Meta { time: self.needs.clock.now().rfc3339(), ..self.needs.meta.clone() };
+        let command = Command { id, entity, meta, body };
+        handle::<Effect>(self.needs.log.as_ref(), self.needs.signer.as_ref(), command).await
+    }
+}
+
+/// A tool's name as a record may hold it.
+fn tool_name(name: &str) -> Option<String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    (first && name.len() <= NAME_BYTES_MAX && name.chars().all(good)).then(|| name.to_owned())
+}
+
+/// The outcome of a call that was intended before a restart and of which nobody knows how it ended.
+pub(crate) fn in_doubt(intended: &EffectEvent) -> Option<ToolFinished> {
+    let EffectEvent::ToolIntended(intended) = intended else { return None };
+    Some(ToolFinished {
+        dispatch: intended.dispatch.clone(),
+        n: intended.n,
+        phase: ToolPhase::InDoubt,
+        reason: Some("GATEWAY_RESTARTED".to_owned()),
+        result_digest: None,
+        result_bytes: None,
+        duration_ms: 0,
+    })
+}

@@ -1,0 +1,396 @@
+//! The door over a real Unix socket: what is listed, what is refused, and that intent and outcome stand in the ledger
+//! before anything is answered.
+
+use super::rate::{BURST, PER_SECOND};
+use super::*;
+use crate::runtime::tests::{admitted, put};
+use custody_contracts::events::{DispatchEvent, EffectEvent, LedgerEvent, Role, ToolPhase, ToolRefused};
+use custody_contracts::unit::{Limits, Mode, WorkspaceMount};
+use custody_domain::tool::{PolicyAsked, Verdict};
+use custody_ledger::{Append, AppendError, Entity, LogError, MemoryLog, Recorded, Seq, Stored};
+use custody_testkit::fakes::{ManualClock, MemoryBlobs};
+use custody_trust::RoleKey;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use hyper_util::rt::TokioIo;
+use rstest::rstest;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A policy that has nothing against anything.
+#[derive(Debug)]
+pub(crate) struct PermitAll;
+
+impl Policy for PermitAll {
+    fn digest(&self) -> &'static str {
+        "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    }
+
+    fn decide(&self, _: PolicyAsked<'_>) -> Verdict {
+        Verdict::Permit { rule: "tool-of-the-unit".into() }
+    }
+}
+
+struct Stand {
+    folder: tempfile::TempDir,
+    log: MemoryLog,
+    broken: Arc<AtomicBool>,
+    blobs: Arc<MemoryBlobs>,
+    mcp: Arc<Mcp>,
+    agent: reqwest::Client,
+}
+
+/// A log that can be told to take nothing any more.
+struct Breakable(MemoryLog, Arc<AtomicBool>);
+
+impl Log for Breakable {
+    fn load<'a>(&'a self, entity: &'a Entity) -> BoxFuture<'a, Result<Vec<Stored>, LogError>> {
+        self.0.load(entity)
+    }
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Seq, AppendError>> {
+        match self.1.load(Ordering::SeqCst) {
+            true => Box::pin(async { Err(AppendError::Unavailable("told to".into())) }),
+            false => self.0.append(append),
+        }
+    }
+    fn read(&self, from: Seq) -> BoxFuture<'_, Result<BoxStream<'static, Result<Stored, LogError>>, LogError>> {
+        self.0.read(from)
+    }
+    fn tail(&self, from: Seq) -> BoxFuture<'_, Result<BoxStream<'static, Result<Stored, LogError>>, LogError>> {
+        self.0.tail(from)
+    }
+    fn last_seq(&self) -> BoxFuture<'_, Result<Seq, LogError>> {
+        self.0.last_seq()
+    }
+}
+
+impl Stand {
+    async fn new(mode: Mode, tool_calls: Option<u64>) -> Stand {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("default");
+        std::fs::create_dir_all(root.join("a")).unwrap();
+        std::fs::write(root.join("a/one.md"), "first line\nsecond line\n").unwrap();
+        std::fs::write(folder.path().join("secret"), "secret").unwrap();
+        let mut admitted = admitted("d-1", "s-1");
+        admitted.unit.tools = ["workspace_list", "workspace_read", "workspace_write"].map(str::to_owned).to_vec();
+        admitted.unit.workspaces = vec![WorkspaceMount { id: admitted.unit.workspaces[0].id.clone(), mode }];
+        admitted.unit.limits = Some(Limits { tool_calls, ..Limits::default() });
+        let log = MemoryLog::new();
+        put(&log, LedgerEvent::Dispatch(DispatchEvent::Admitted(Box::new(admitted.clone()))), "d-1").await;
+        let (broken, blobs) = (Arc::new(AtomicBool::new(false)), Arc::new(MemoryBlobs::default()));
+        let mcp = Mcp::new(Needs {
+            log: Arc::new(Breakable(log.clone(), broken.clone())),
+            signer: Arc::new(RoleKey::from_seed(Role::Gateway, &[3; 32])),
+            clock: Arc::new(ManualClock::at(1_000_000)),
+            blobs: blobs.clone(),
+            admitted,
+            meta: Meta { subject: Some("u_jane".into()), launcher: Some("cli".into()), ..Meta::default() },
+            roots: vec![root],
+            recorded: 0,
+            tools: ToolBook::builtin(),
+            policy: Arc::new(PermitAll),
+            upstreams: Upstreams::none(),
+            tape: None,
+            grants: crate::grants::Grants::default(),
+        });
+        let socket = folder.path().join("gw.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let door = mcp.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let door = door.clone();
+                let service = hyper::service::service_fn(move |request| {
+                    let door = door.clone();
+                    async move { Ok::<_, std::convert::Infallible>(door.serve(request).await) }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let agent = reqwest::Client::builder().no_proxy().tls_certs_only([]).unix_socket(socket).build().unwrap();
+        Stand { folder, log, broken, blobs, mcp, agent }
+    }
+
+    fn root(&self) -> std::path::PathBuf {
+        self.folder.path().join("default")
+    }
+
+    async fn post(&self, body: impl Into<reqwest::Body>) -> reqwest::Response {
+        let request = self.agent.post("http://localhost/mcp").body(body).send();
+        tokio::time::timeout(Duration::from_secs(30), request).await.unwrap().unwrap()
+    }
+
+    async fn ask(&self, method: &str, params: Value) -> Value {
+        let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
+        let response = self.post(body.to_string()).await;
+        assert_eq!(response.status(), 200);
+        let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+        assert_eq!((&answer["jsonrpc"], &answer["id"]), (&json!("2.0"), &json!(7)));
+        answer
+    }
+
+    async fn call(&self, tool: &str, args: Value) -> Value {
+        self.ask("tools/call", json!({ "name": tool, "arguments": args })).await
+    }
+
+    fn effects(&self) -> Vec<(String, EffectEvent)> {
+        let messages = self.log.messages();
+        let read = messages.iter().flat_map(|stored| Recorded::read(stored).unwrap());
+        let effect = |recorded: Recorded| match recorded.event {
+            Some(LedgerEvent::Effect(e)) => Some((recorded.entity.id, e)),
+            _ => None,
+        };
+        read.filter_map(effect).collect()
+    }
+}
+
+#[rstest]
+#[case::newest("2025-11-25", "2025-11-25")]
+#[case::older("2025-06-18", "2025-06-18")]
+#[case::newer_than_known("2026-07-28", "2025-11-25")]
+#[case::too_old("2024-11-05", "2025-06-18")]
+#[tokio::test]
+async fn a_version_is_agreed_on(#[case] asked: &str, #[case] agreed: &str) {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let answer = stand.ask("initialize", json!({ "protocolVersion": asked, "capabilities": {} })).await;
+    assert_eq!(answer["result"]["protocolVersion"], agreed);
+    assert_eq!(answer["result"]["capabilities"]["tools"]["listChanged"], false);
+    let told = stand.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+    assert_eq!((told.status().as_u16(), told.bytes().await.unwrap().len()), (202, 0));
+    assert_eq!(stand.ask("ping", json!({})).await["result"], json!({}));
+}
+
+#[rstest]
+#[case::not_json("{", 400, -32700)]
+#[case::twice(r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#, 400, -32700)]
+#[case::twice_deep(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"path":"a","path":"b"}}}"#, 400, -32700)]
+#[case::batch(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, 400, -32600)]
+#[case::no_version(r#"{"id":1,"method":"ping"}"#, 400, -32600)]
+#[case::null_id(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, 400, -32600)]
+#[case::unknown(r#"{"jsonrpc":"2.0","id":1,"method":"resources/list"}"#, 200, -32601)]
+#[case::no_name(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#, 200, -32602)]
+#[tokio::test]
+async fn what_is_not_the_protocol_is_refused(#[case] body: &'static str, #[case] status: u16, #[case] code: i64) {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let response = stand.post(body).await;
+    assert_eq!(response.status().as_u16(), status);
+    let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(answer["error"]["code"], code, "{answer}");
+    assert!(stand.effects().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_has_a_largest_size_and_get_is_not_served() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let text = |len: usize| {
+        let empty = json!({ "jsonrpc": "2.0", "id": 7, "method": "ping", "params": { "x": "" } }).to_string();
+        empty.replace("\"\"", &format!("\"{}\"", "x".repeat(len - empty.len())))
+    };
+    assert_eq!(stand.post(text(BODY_BYTES_MAX)).await.status(), 200);
+    assert_eq!(stand.post(text(BODY_BYTES_MAX + 1)).await.status(), 413);
+    let got = stand.agent.get("http://localhost/mcp").send().await.unwrap();
+    assert_eq!((got.status().as_u16(), got.headers()["allow"].to_str().unwrap()), (405, "POST"));
+    let page =
+        stand.agent.post("http://localhost/mcp").header("origin", "http://evil").body("{}").send().await.unwrap();
+    assert_eq!(page.status(), 403);
+    let other =
+        stand.agent.post("http://localhost/mcp").header("mcp-protocol-version", "1").body("{}").send().await.unwrap();
+    assert_eq!(other.status(), 400);
+}
+
+#[tokio::test]
+async fn a_call_is_intended_carried_out_and_recorded_before_it_is_answered() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let tools = stand.ask("tools/list", json!({})).await;
+    let names: Vec<_> = tools["result"]["tools"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
+    assert_eq!(names, ["workspace_list", "workspace_read", "workspace_write"]);
+    let answer = stand.call("workspace_read", json!({ "path": "a/one.md", "offset": 6, "limit": 4 })).await;
+    assert_eq!(answer["result"]["isError"], false);
+    assert_eq!(answer["result"]["content"][0]["text"], "line");
+    assert_eq!(answer["result"]["content"][1]["text"], "[bytes 6 to 10 of 23; read on with offset 10]");
+    let effects = stand.effects();
+    let [(one, EffectEvent::ToolIntended(intended)), (two, EffectEvent::ToolFinished(finished))] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((one.as_str(), two.as_str()), ("d-1-t1", "d-1-t1"));
+    let args = stand.blobs.get(&intended.args_digest).await.unwrap();
+    assert_eq!(String::from_utf8(args).unwrap(), r#"{"limit":4,"offset":6,"path":"a/one.md"}"#);
+    assert_eq!((intended.tool.as_str(), intended.scope.as_str()), ("workspace_read", "workspace:read"));
+    assert_eq!((finished.phase, &finished.reason), (ToolPhase::Succeeded, &None));
+    let result = stand.blobs.get(finished.result_digest.as_ref().unwrap()).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&result).unwrap(), answer["result"]);
+    let stored = stand.log.messages();
+    let envelope = &Recorded::read(stored.last().unwrap()).unwrap()[0].envelope;
+    assert_eq!((envelope.subject.as_deref(), envelope.launcher.as_deref()), (Some("u_jane"), Some("cli")));
+}
+
+#[tokio::test]
+async fn files_are_listed_and_written_in_place() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let wrote = stand.call("workspace_write", json!({ "path": "new/deep/two.md", "text": "2" })).await;
+    assert_eq!(wrote["result"]["isError"], false, "{wrote}");
+    assert_eq!(std::fs::read_to_string(stand.root().join("new/deep/two.md")).unwrap(), "2");
+    let listed = stand.call("workspace_list", json!({})).await;
+    assert_eq!(listed["result"]["content"][0]["text"], "a/\nnew/");
+    let listed = stand.call("workspace_list", json!({ "path": "new/deep" })).await;
+    assert_eq!(listed["result"]["content"][0]["text"], "two.md\t1 bytes");
+    let again = stand.call("workspace_write", json!({ "path": "new/deep/two.md", "text": "zwei" })).await;
+    assert_eq!(again["result"]["content"][0]["text"], "wrote 4 bytes to new/deep/two.md");
+    assert_eq!(std::fs::read_dir(stand.root().join("new/deep")).unwrap().count(), 1, "nothing is left over");
+}
+
+/// What a box may plant in its own workspace, and where a call through it must not get.
+fn plant(root: &Path, secret: &Path) {
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
+    link(secret, "file");
+    link(secret.parent().unwrap(), "folder");
+    link(Path::new("../secret"), "relative");
+    link(Path::new("/proc/self/environ"), "magic");
+    link(Path::new("loop"), "loop");
+    let made = std::process::Command::new("mkfifo").arg(root.join("pipe")).status().unwrap();
+    assert!(made.success());
+}
+
+#[rstest]
+#[case::a_link("workspace_read", json!({"path": "file"}), "PATH_LEAVES_WORKSPACE")]
+#[case::a_linked_folder("workspace_read", json!({"path": "folder/secret"}), "PATH_LEAVES_WORKSPACE")]
+#[case::a_relative_link("workspace_read", json!({"path": "relative"}), "PATH_LEAVES_WORKSPACE")]
+#[case::proc("workspace_read", json!({"path": "magic"}), "PATH_LEAVES_WORKSPACE")]
+#[case::a_loop("workspace_read", json!({"path": "loop"}), "PATH_LEAVES_WORKSPACE")]
+#[case::listing_through_a_link("workspace_list", json!({"path": "folder"}), "PATH_LEAVES_WORKSPACE")]
+#[case::writing_through_a_link("workspace_write", json!({"path": "folder/secret", "text": "x"}), "NOT_A_FOLDER")]
+#[case::a_pipe("workspace_read", json!({"path": "pipe"}), "NOT_A_FILE")]
+#[case::writing_a_pipe("workspace_write", json!({"path": "pipe", "text": "x"}), "NOT_A_FILE")]
+#[case::writing_a_folder("workspace_write", json!({"path": "a", "text": "x"}), "NOT_A_FILE")]
+#[case::reading_a_folder("workspace_read", json!({"path": "a"}), "NOT_A_FILE")]
+#[case::nothing("workspace_read", json!({"path": "b"}), "NOT_FOUND")]
+#[tokio::test]
+async fn a_file_that_is_elsewhere_or_none_is_not_reached(#[case] tool: &str, #[case] args: Value, #[case] code: &str) {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let secret = stand.folder.path().join("secret");
+    plant(&stand.root(), &secret);
+    let answer = stand.call(tool, args).await;
+    assert_eq!(answer["result"]["isError"], true, "{answer}");
+    let said = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(said.starts_with(code), "{said}");
+    assert_eq!(std::fs::read_to_string(secret).unwrap(), "secret");
+    let effects = stand.effects();
+    let Some((_, EffectEvent::ToolFinished(finished))) = effects.last() else { panic!("{effects:?}") };
+    assert_eq!((finished.phase, finished.reason.as_deref()), (ToolPhase::Failed, Some(code)));
+}
+
+#[tokio::test]
+async fn a_write_replaces_a_link_and_not_what_it_points_to() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let secret = stand.folder.path().join("secret");
+    plant(&stand.root(), &secret);
+    let answer = stand.call("workspace_write", json!({ "path": "file", "text": "mine" })).await;
+    assert_eq!(answer["result"]["isError"], false, "{answer}");
+    assert_eq!(std::fs::read_to_string(stand.root().join("file")).unwrap(), "mine");
+    assert_eq!(std::fs::read_to_string(secret).unwrap(), "secret");
+}
+
+fn refusal(effects: &[(String, EffectEvent)]) -> &ToolRefused {
+    match effects.last() {
+        Some((_, EffectEvent::ToolRefused(refused))) => refused,
+        _ => panic!("{effects:?}"),
+    }
+}
+
+#[rstest]
+#[case::not_listed("shell", json!({}), -32602, "TOOL_NOT_LISTED")]
+#[case::read_only("workspace_write", json!({"path": "x", "text": "x"}), -32001, "WORKSPACE_READ_ONLY")]
+#[case::hooks("workspace_write", json!({"path": ".git/hooks/x", "text": "x"}), -32001, "PATH_NOT_ALLOWED")]
+#[tokio::test]
+async fn a_refused_call_is_told_and_recorded(
+    #[case] tool: &str,
+    #[case] args: Value,
+    #[case] code: i64,
+    #[case] reason: &str,
+) {
+    let stand = Stand::new(Mode::Ro, None).await;
+    let answer = stand.call(tool, args).await;
+    assert_eq!((&answer["error"]["code"], &answer["error"]["data"]["code"]), (&json!(code), &json!(reason)));
+    let effects = stand.effects();
+    assert_eq!((refusal(&effects).reason.as_str(), refusal(&effects).count, effects.len()), (reason, 1, 1));
+    assert!(!stand.root().join("x").exists());
+}
+
+#[tokio::test]
+async fn the_units_own_limit_of_calls_holds() {
+    let stand = Stand::new(Mode::Rw, Some(2)).await;
+    for _ in 0..2 {
+        assert!(stand.call("workspace_list", json!({})).await["result"].is_object());
+    }
+    let answer = stand.call("workspace_list", json!({})).await;
+    assert_eq!(answer["error"]["data"]["code"], "TOOL_CALLS_LIMIT");
+}
+
+#[tokio::test]
+async fn a_call_whose_intent_cannot_be_recorded_does_nothing() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    stand.broken.store(true, Ordering::SeqCst);
+    let answer = stand.call("workspace_write", json!({ "path": "x", "text": "x" })).await;
+    assert_eq!(answer["error"]["code"], -32603, "{answer}");
+    assert!(!stand.root().join("x").exists());
+}
+
+/// What a flood is told, what the ledger keeps of it, and that the same box goes on working.
+#[tokio::test]
+async fn calls_beyond_the_rate_are_held_told_and_recorded_as_one() {
+    let stand = Arc::new(Stand::new(Mode::Rw, None).await);
+    let asked = 1_000;
+    let begun = tokio::time::Instant::now();
+    let flood = futures::future::join_all((0..20).map(|_| {
+        let stand = stand.clone();
+        tokio::spawn(async move {
+            let mut refused = 0;
+            for _ in 0..asked / 20 {
+                let answer = stand.call("workspace_list", json!({})).await;
+                if answer["error"]["data"]["code"] == "RATE_LIMITED" {
+                    assert_eq!(answer["error"]["data"]["retry_after_ms"], 100);
+                    refused += 1;
+                }
+            }
+            refused
+        })
+    }));
+    let refused: u64 = flood.await.into_iter().map(Result::unwrap).sum();
+    let took = begun.elapsed().as_secs_f64();
+    let most = f64::from(BURST) + f64::from(PER_SECOND) * (took + 1.0);
+    #[expect(clippy::cast_precision_loss, reason = "a count of a test")]
+    let made = (asked - refused) as f64;
+    assert!(refused > 0 && made <= most, "{made} of {asked} calls in {took} s");
+    stand.mcp.record_throttled().await;
+    let effects = stand.effects();
+    let told: Vec<u64> = effects
+        .iter()
+        .filter_map(|(_, e)| match e {
+            EffectEvent::ToolRefused(e) if e.reason == "RATE_LIMITED" => Some(e.count),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.iter().sum::<u64>(), refused);
+    assert!(told.len() <= 1 + usize::try_from(took as u64 / 5).unwrap() + 1, "{told:?}");
+    let answer = loop {
+        let answer = stand.call("workspace_read", json!({ "path": "a/one.md" })).await;
+        if answer["error"].is_null() {
+            break answer;
+        }
+    };
+    assert_eq!(answer["result"]["isError"], false, "the box itself goes on");
+}
+
+#[tokio::test]
+async fn numbers_go_on_after_a_restart_and_never_meet() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    stand.call("workspace_list", json!({})).await;
+    // A gateway that counted wrongly finds its number taken and goes on to the next.
+    stand.mcp.last.store(0, Ordering::SeqCst);
+    assert!(stand.call("workspace_list", json!({})).await["result"].is_object());
+    let ids: Vec<String> = stand.effects().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, ["d-1-t1", "d-1-t1", "d-1-t2", "d-1-t2"]);
+}

@@ -1,0 +1,175 @@
+//! JSON-RPC 2.0 as MCP uses it: one message a body, read strictly. Must never accept a message that two parsers could
+//! read as two different things: a member that occurs twice is refused, and so is a batch.
+//!
+//! Source: MCP 2025-06-18 and 2025-11-25, "Base Protocol"; JSON-RPC 2.0.
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value, json};
+use std::fmt;
+
+/// A call was refused by a rule.
+const REFUSED: i64 = -32001;
+/// Too many calls.
+const TOO_MANY: i64 = -32029;
+
+/// What an agent sent.
+#[derive(Debug, PartialEq)]
+pub(super) enum Incoming {
+    /// It wants an answer.
+    Request {
+        /// Its id, a string or a number.
+        id: Value,
+        /// The method.
+        method: String,
+        /// Its parameters.
+        params: Value,
+    },
+    /// A notification, or the answer to a question that was never asked.
+    Nothing,
+}
+
+/// An error to tell.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct RpcError {
+    code: i64,
+    message: String,
+    data: Option<Value>,
+}
+
+impl RpcError {
+    /// The message is not one of the protocol.
+    pub(super) fn invalid(message: impl Into<String>) -> RpcError {
+        RpcError { code: -32600, message: message.into(), data: None }
+    }
+
+    /// No such method.
+    pub(super) fn unknown_method(method: &str) -> RpcError {
+        let message = format!("{method:?} is not offered; initialize, ping, tools/list and tools/call are");
+        RpcError { code: -32601, message, data: None }
+    }
+
+    /// The parameters are wrong.
+    pub(super) fn params(message: impl Into<String>) -> RpcError {
+        RpcError { code: -32602, message: message.into(), data: None }
+    }
+
+    /// The gateway could not do its part.
+    pub(super) fn internal(message: impl Into<String>) -> RpcError {
+        RpcError { code: -32603, message: message.into(), data: None }
+    }
+
+    /// A rule said no.
+    pub(super) fn refused(code: &str, detail: &str, hint: &str) -> RpcError {
+        // The protocol has a number of its own for a tool that is not there.
+        let number = if code == "TOOL_NOT_LISTED" { -32602 } else { REFUSED };
+        let data = json!({ "code": code, "hint": hint });
+        RpcError { code: number, message: format!("{code}: {detail}; {hint}"), data: Some(data) }
+    }
+
+    /// Beyond the rate.
+    pub(super) fn too_many(retry_after_ms: u64) -> RpcError {
+        let message = format!("RATE_LIMITED: too many tool calls; wait {retry_after_ms} ms");
+        let data = json!({ "code": "RATE_LIMITED", "retry_after_ms": retry_after_ms });
+        RpcError { code: TOO_MANY, message, data: Some(data) }
+    }
+}
+
+/// Reads one message.
+///
+/// # Errors
+/// What to tell when it is not one.
+pub(super) fn read(bytes: &[u8]) -> Result<Incoming, RpcError> {
+    let Strict(value) = serde_json::from_slice(bytes).map_err(|why| RpcError {
+        code: -32700,
+        message: format!("the message is not JSON: {why}"),
+        data: None,
+    })?;
+    let Value::Object(mut message) = value else {
+        return Err(RpcError::invalid("one message a request: an object, and no batch"));
+    };
+    if message.get("jsonrpc") != Some(&json!("2.0")) {
+        return Err(RpcError::invalid("`jsonrpc` is not \"2.0\""));
+    }
+    let method = match message.remove("method") {
+        Some(Value::String(method)) => method,
+        Some(_) => return Err(RpcError::invalid("`method` is not a text")),
+        None if message.contains_key("result") || message.contains_key("error") => return Ok(Incoming::Nothing),
+        None => return Err(RpcError::invalid("there is no `method`")),
+    };
+    match message.remove("id") {
+        None => Ok(Incoming::Nothing),
+        Some(id @ (Value::String(_) | Value::Number(_))) => {
+            let params = match message.remove("params") {
+                None => json!({}),
+                Some(params @ Value::Object(_)) => params,
+                Some(_) => return Err(RpcError::params("`params` is not an object")),
+            };
+            Ok(Incoming::Request { id, method, params })
+        }
+        Some(_) => Err(RpcError::invalid("`id` is neither a text nor a number")),
+    }
+}
+
+/// The answer to a request.
+pub(super) fn reply(id: &Value, answered: Result<Value, RpcError>) -> Value {
+    match answered {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        Err(RpcError { code, message, data }) => {
+            let mut error = json!({ "code": code, "message": message });
+            if let Some(data) = data {
+                error["data"] = data;
+            }
+            json!({ "jsonrpc": "2.0", "id": id, "error": error })
+        }
+    }
+}
+
+/// A JSON value in which no member occurs twice.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Strict;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<Strict, E> {
+                Ok(Strict(v.into()))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<Strict, E> {
+                Ok(Strict(v.into()))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<Strict, E> {
+                Ok(Strict(v.into()))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<Strict, E> {
+                Ok(Strict(v.into()))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Strict, E> {
+                Ok(Strict(v.into()))
+            }
+            fn visit_unit<E>(self) -> Result<Strict, E> {
+                Ok(Strict(Value::Null))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Strict, A::Error> {
+                let mut items = Vec::new();
+                while let Some(Strict(item)) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Strict(Value::Array(items)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, Strict(value))) = map.next_entry::<String, Strict>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member occurs twice"));
+                    }
+                }
+                Ok(Strict(Value::Object(members)))
+            }
+        }
+        d.deserialize_any(Reader)
+    }
+}

@@ -1,0 +1,170 @@
+//! The recording of one dispatch: its model calls and tool calls with what was answered. Each is given out once.
+
+use super::normal;
+use custody_contracts::events::{
+    DispatchAdmitted, DispatchEvent, EffectEvent, EffectOutcome, Kind, LedgerEvent, ModelCalled, ToolFinished,
+    ToolIntended, ToolPhase,
+};
+use custody_ledger::{Entity, Log, Recorded};
+use custody_ports::blobs::Blobs;
+use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
+
+/// The most calls of one recording.
+const CALLS_MAX: u32 = 10_000;
+
+/// One recorded model call.
+#[derive(Debug, Clone)]
+pub(crate) struct TapedCall {
+    /// What the ledger says of it.
+    pub(crate) called: ModelCalled,
+    /// What the agent was sent.
+    pub(crate) response: Vec<u8>,
+    request: Value,
+}
+
+/// One recorded tool call.
+#[derive(Debug, Clone)]
+pub(crate) struct TapedTool {
+    tool: String,
+    args_digest: String,
+    /// What the agent was answered.
+    pub(crate) result: Value,
+    /// Whether it had worked.
+    pub(crate) succeeded: bool,
+}
+
+/// A recording, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    kept: Result<Mutex<Kept>, String>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    calls: Vec<Option<TapedCall>>,
+    tools: Vec<Option<TapedTool>>,
+}
+
+impl Tape {
+    /// The recording of a dispatch, for another one of the same person with the same runner. What cannot be read whole
+    /// is no recording: every question to it is then answered with the reason.
+    pub(crate) async fn of(dispatch: &str, again: &DispatchAdmitted, log: &dyn Log, blobs: &dyn Blobs) -> Tape {
+        Tape { kept: load(dispatch, again, log, blobs).await.map(Mutex::new) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn holding(calls: Vec<(ModelCalled, Value, Vec<u8>)>) -> Tape {
+        let calls = calls.into_iter().map(|(called, request, response)| {
+            Some(TapedCall { called, response, request: normal::request(&request) })
+        });
+        Tape { kept: Ok(Mutex::new(Kept { calls: calls.collect(), tools: Vec::new() })) }
+    }
+
+    /// The recorded call that this request is, and takes it off.
+    ///
+    /// # Errors
+    /// A sentence: where this request differs from the next recorded one.
+    pub(crate) fn take_call(&self, api: &str, request: &[u8]) -> Result<TapedCall, String> {
+        let mut kept = self.kept.as_ref().map_err(String::clone)?.lock().unwrap_or_else(PoisonError::into_inner);
+        let document: Value = serde_json::from_slice(request).map_err(|e| format!("the request is not JSON: {e}"))?;
+        let asked = normal::request(&document);
+        let is = |call: &TapedCall| call.called.api == api && call.request == asked;
+        if let Some(found) = kept.calls.iter_mut().find(|call| call.as_ref().is_some_and(is)) {
+            return found.take().ok_or_else(|| "taken".to_owned());
+        }
+        let next = kept.calls.iter().flatten().next();
+        Err(match next {
+            None => "the recording has no further model call".to_owned(),
+            Some(next) if next.called.api != api => {
+                format!("recorded call {} speaks {}, this one {api}", next.called.n, next.called.api)
+            }
+            Some(next) => {
+                let place = normal::differs(&next.request, &asked).unwrap_or_default();
+                format!("it differs from recorded call {} at {place:?}", next.called.n)
+            }
+        })
+    }
+
+    /// The recorded tool call that this one is, and takes it off.
+    ///
+    /// # Errors
+    /// A sentence that names the next recorded one.
+    pub(crate) fn take_tool(&self, tool: &str, args_digest: &str) -> Result<TapedTool, String> {
+        let mut kept = self.kept.as_ref().map_err(String::clone)?.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = |taped: &TapedTool| taped.tool == tool && taped.args_digest == args_digest;
+        if let Some(found) = kept.tools.iter_mut().find(|taped| taped.as_ref().is_some_and(is)) {
+            return found.take().ok_or_else(|| "taken".to_owned());
+        }
+        Err(match kept.tools.iter().flatten().next() {
+            None => "the recording has no further tool call".to_owned(),
+            Some(next) if next.tool == tool => format!("the next recorded call of {tool} has other arguments"),
+            Some(next) => format!("the next recorded call is of {}", next.tool),
+        })
+    }
+}
+
+async fn load(dispatch: &str, again: &DispatchAdmitted, log: &dyn Log, blobs: &dyn Blobs) -> Result<Kept, String> {
+    let admitted = events(log, Kind::Dispatch, dispatch).await?.into_iter().find_map(|event| match event {
+        LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => Some(e),
+        _ => None,
+    });
+    // Somebody else's dispatch is told of as if it were not there.
+    let own = admitted.filter(|e| e.unit.identity.subject == again.unit.identity.subject);
+    let own = own.ok_or_else(|| format!("there is no dispatch {dispatch} of this person to repeat"))?;
+    if own.runner.name != again.runner.name {
+        return Err(format!("{dispatch} was run by {}, this one is run by {}", own.runner.name, again.runner.name));
+    }
+    let mut kept = Kept::default();
+    for n in 1..=CALLS_MAX {
+        let found = events(log, Kind::Effect, &format!("{dispatch}-m{n}")).await?;
+        let Some(LedgerEvent::Effect(EffectEvent::ModelCalled(called))) = found.into_iter().next() else { break };
+        let missing = |e| format!("model call {n} of {dispatch} is not stored whole: {e}");
+        let request = blobs.get(&called.request_digest).await.map_err(missing)?;
+        let response = blobs.get(&called.response_digest).await.map_err(missing)?;
+        let request: Value = serde_json::from_slice(&request).unwrap_or_default();
+        kept.calls.push(Some(TapedCall { called, response, request: normal::request(&request) }));
+    }
+    for n in 1..=CALLS_MAX {
+        let found = events(log, Kind::Effect, &format!("{dispatch}-t{n}")).await?;
+        if found.is_empty() {
+            break;
+        }
+        kept.tools.extend(tool(&found, blobs).await.map(Some));
+    }
+    Ok(kept)
+}
+
+/// A tool call whose outcome is known; one that was refused is refused again by the rules.
+async fn tool(events: &[LedgerEvent], blobs: &dyn Blobs) -> Option<TapedTool> {
+    let [
+        LedgerEvent::Effect(EffectEvent::ToolIntended(ToolIntended { tool, args_digest, .. })),
+        LedgerEvent::Effect(EffectEvent::ToolFinished(ToolFinished { phase, result_digest: Some(digest), .. })),
+    ] = events
+    else {
+        return None;
+    };
+    let result = serde_json::from_slice(&blobs.get(digest).await.ok()?).ok()?;
+    let succeeded = *phase == ToolPhase::Succeeded;
+    Some(TapedTool { tool: tool.clone(), args_digest: args_digest.clone(), result, succeeded })
+}
+
+async fn events(log: &dyn Log, kind: Kind, id: &str) -> Result<Vec<LedgerEvent>, String> {
+    let Some(entity) = Entity::new(kind, id) else { return Ok(Vec::new()) };
+    let history = log.load(&entity).await.map_err(|e| format!("the ledger cannot be read: {e}"))?;
+    let read = history.iter().flat_map(|stored| Recorded::read(stored).unwrap_or_default());
+    Ok(read.filter_map(|recorded| recorded.event).collect())
+}
+
+impl TapedCall {
+    /// The status that an agent is told: what the upstream said, where that is a status of an answer.
+    pub(crate) fn status(&self) -> u16 {
+        match (self.called.outcome, self.called.status) {
+            (EffectOutcome::Succeeded, status @ 200..=299) => status,
+            (EffectOutcome::Succeeded, _) => 200,
+            (EffectOutcome::Failed, status @ 400..=599) => status,
+            (EffectOutcome::Failed, status @ 200..=299) => status,
+            (EffectOutcome::Failed, _) => 502,
+        }
+    }
+}

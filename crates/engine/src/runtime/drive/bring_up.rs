@@ -1,0 +1,249 @@
+//! From the claim to a box that runs: what must be there, folders, socket, create, start, and the event that says so.
+//! Must never pull an image or touch a box of another installation.
+
+use super::super::phases::Phases;
+use super::super::{collect, plan, workspaces};
+use super::{CannotStart, One, RETRY_MAX, append, socket_path};
+use crate::crash;
+use custody_contracts::events::{InForce, RunStarted};
+use custody_contracts::ids::UnixMillis;
+use custody_contracts::unit::Start;
+use custody_domain::queue::Caps;
+use custody_domain::run::RunCommand;
+use custody_ports::containers::{BoxError, BoxSet, BoxState, BoxStatus};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the gateway may take to open a dispatch's socket.
+const SOCKET_WAIT: Duration = Duration::from_secs(15);
+/// How often a create or start is tried when the engine does not answer.
+const ENGINE_TRIES_MAX: u32 = 60;
+
+/// What came of creating a box.
+enum Made {
+    Here,
+    Before,
+    NoImage(String),
+}
+
+impl One<'_> {
+    /// From the claim to a box that runs, or has run.
+    pub(super) async fn bring_up(&self) -> Result<RunStarted, CannotStart> {
+        if let Some(started) = &self.open.started {
+            return Ok(started.clone());
+        }
+        if let Err(missing) = self.class {
+            return Err(CannotStart(missing.to_string()));
+        }
+        plan::room(&self.open.admitted.runner, &self.runtime.config.limits).map_err(CannotStart)?;
+        let mut phases = self.phases.clone();
+        // A claim of this very moment cannot have a box yet: the engine is not asked, and a name that is taken is found
+        // out by creating.
+        let there = if self.fresh { None } else { self.own().await? };
+        if self.blank.is_some() || there.as_ref().is_some_and(|status| self.is_awake_or_blank(status)) {
+            return self.wake(phases, there).await;
+        }
+        if there.is_none() {
+            self.may_start().await?;
+            self.folders().await?;
+            let permit = self.shared.starts.acquire().await;
+            // The engine makes the box while the gateway opens the socket in the folder that it mounts.
+            let (socket, created) = tokio::try_join!(self.timed(self.wait_for_socket()), self.timed(self.create()))?;
+            phases.lap("mount", socket);
+            phases.lap("create", created);
+            crash::point("rt.after_create");
+            self.start().await?;
+            drop(permit);
+            phases.lap("boot", self.now());
+        } else if there.as_ref().is_some_and(|status| status.state == BoxState::Created) {
+            self.start().await?;
+            phases.lap("boot", self.now());
+        }
+        crash::point("rt.after_start_call");
+        let Some(status) = self.own().await? else {
+            return Err(CannotStart("the box was removed before it started".into()));
+        };
+        let started_at = status.started_at.unwrap_or_else(|| self.now());
+        let in_force = status.set.map(|set| self.in_force(set, false));
+        self.record_start(status.id, started_at, phases, in_force).await
+    }
+
+    /// The event that says that the box runs.
+    pub(super) async fn record_start(
+        &self,
+        container: String,
+        started_at: UnixMillis,
+        phases: Phases,
+        in_force: Option<InForce>,
+    ) -> Result<RunStarted, CannotStart> {
+        let started = RunStarted {
+            dispatch: self.open.admitted.dispatch.clone(),
+            attempt: self.claimed.attempt,
+            container,
+            started_at,
+            phases_ms: phases.done(),
+            in_force,
+        };
+        append(self.runtime, self.open, "start", RunCommand::Start(started.clone())).await;
+        crash::point("rt.after_started_event");
+        Ok(started)
+    }
+
+    /// What the run's record says of its box: what the engine set, and what this host is.
+    pub(super) fn in_force(&self, set: BoxSet, warm: bool) -> InForce {
+        let classes = &self.runtime.config.classes;
+        InForce {
+            warm,
+            sockets: self.spec.sockets,
+            seccomp_digest: set.seccomp_digest,
+            isolation: self.class.as_ref().map(|class| class.isolation).unwrap_or_default(),
+            oci_runtime: set.runtime.chars().take(128).collect(),
+            userns: classes.userns,
+            cgroup_version: classes.cgroup_version.clone(),
+            memory_bytes: set.memory_bytes,
+            nano_cpus: set.nano_cpus,
+            pids: set.pids,
+        }
+    }
+
+    /// When a step that went well ended.
+    async fn timed(&self, step: impl Future<Output = Result<(), CannotStart>>) -> Result<UnixMillis, CannotStart> {
+        step.await?;
+        Ok(self.now())
+    }
+
+    /// What may have changed while it waited.
+    pub(super) async fn may_start(&self) -> Result<(), CannotStart> {
+        self.wait_for_place().await?;
+        if let Some(stop) = self.stop() {
+            return Err(CannotStart(format!("a stop was {} before it started", stop.why)));
+        }
+        self.check_session()
+    }
+
+    /// Waits while an earlier claim has the place: two runtimes can claim the last one at the same moment, and the ledger's
+    /// order decides who begins. Ends also when a stop is asked for.
+    async fn wait_for_place(&self) -> Result<(), CannotStart> {
+        let mut seq = self.shared.seq.subscribe();
+        let caps = &self.runtime.config.caps;
+        if *caps == Caps::default() {
+            return Ok(());
+        }
+        while self.stop().is_none() && !self.shared.with(|view| view.may_start(self.dispatch(), caps)) {
+            if self.now() >= self.claimed.deadline_at {
+                return Err(CannotStart("no box of its person or launcher ended before its deadline".into()));
+            }
+            // A look every second besides, for the deadline.
+            let _moved_or_not = tokio::time::timeout(Duration::from_secs(1), seq.changed()).await;
+        }
+        Ok(())
+    }
+
+    /// The box of this dispatch, if the engine has it. Another installation on the same engine may have a dispatch of
+    /// the same id, and then its box has the same name: that one is never started, watched, stopped or removed.
+    pub(super) async fn own(&self) -> Result<Option<BoxStatus>, CannotStart> {
+        match self.ask(|| self.runtime.containers.inspect(&self.spec.name)).await? {
+            Some(status) if !self.is_own(&status) => Err(CannotStart(format!(
+                "NAME_TAKEN: container {} belongs to another installation on this engine; launch again under another message id",
+                self.spec.name
+            ))),
+            status => Ok(status),
+        }
+    }
+
+    /// Asks the engine until it answers, a bounded number of times: an engine that is away is not a failed dispatch.
+    pub(super) async fn ask<T, F>(&self, mut question: impl FnMut() -> F) -> Result<T, CannotStart>
+    where
+        F: Future<Output = Result<T, BoxError>>,
+    {
+        let mut pause = Duration::from_millis(100);
+        for _ in 0..ENGINE_TRIES_MAX {
+            match question().await {
+                Ok(answer) => return Ok(answer),
+                Err(BoxError::Unavailable(why)) => {
+                    tracing::warn!(why, dispatch = self.dispatch(), "container engine away; asking again");
+                }
+                Err(error) => return Err(CannotStart(error.to_string())),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+        Err(CannotStart("the container engine did not answer; start it and dispatch again (custody doctor)".into()))
+    }
+
+    /// A turn of a session that left no file, or that is another person's, has nothing to go on from, and must not
+    /// pretend to. Both are told alike.
+    pub(super) fn check_session(&self) -> Result<(), CannotStart> {
+        match (&self.open.admitted.unit.start, &self.claimed.resume_digest) {
+            (Start::Session(_), None) => Err(CannotStart(format!(
+                "SESSION_UNKNOWN: session {} has no session file of {} to resume from; custody session ls",
+                self.open.admitted.session, self.open.admitted.unit.identity.subject
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Folders and session file.
+    pub(super) async fn folders(&self) -> Result<(), CannotStart> {
+        let io = |what: &str, path: &Path, e: std::io::Error| CannotStart(format!("{what} {}: {e}", path.display()));
+        workspaces::prepare(self).await.map_err(CannotStart)?;
+        let session = self.folder.join("session");
+        let uid = self.runtime.config.classes.box_uid();
+        std::fs::create_dir_all(&session).map_err(|e| io("making", &session, e))?;
+        std::fs::create_dir_all(self.folder.join("gw")).map_err(|e| io("making", self.folder, e))?;
+        collect::give_to_box(&session, uid).map_err(|e| io("giving away", &session, e))?;
+        if let Some(digest) = &self.claimed.resume_digest {
+            let bytes = workspaces::session_bytes(self, digest).await;
+            let bytes = bytes.map_err(|e| CannotStart(format!("the session file cannot be restored: {e}")))?;
+            let kind = self.open.admitted.runner.session_kind;
+            collect::restore(self.folder, kind, &bytes, uid)
+                .map_err(|e| CannotStart(format!("the session cannot be restored: {e}")))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn wait_for_socket(&self) -> Result<(), CannotStart> {
+        let socket = socket_path(self.folder);
+        let until = tokio::time::Instant::now() + SOCKET_WAIT;
+        let mut pause = Duration::from_millis(1);
+        // The gateway sees the claim when this runtime does: the socket is a matter of milliseconds.
+        for looked in 0u32.. {
+            if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= until {
+                return Err(CannotStart(
+                    "no gateway opened the dispatch's socket; is the gateway role running on this machine?".into(),
+                ));
+            }
+            tokio::time::sleep(pause).await;
+            if looked > 20 {
+                pause = (pause * 2).min(Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn create(&self) -> Result<(), CannotStart> {
+        let made = self.ask(|| async {
+            match self.runtime.containers.create(self.spec).await {
+                Ok(_) => Ok(Made::Here),
+                Err(BoxError::NameTaken(_)) => Ok(Made::Before),
+                Err(BoxError::ImageMissing(image)) => Ok(Made::NoImage(image)),
+                Err(error) => Err(error),
+            }
+        });
+        match made.await? {
+            Made::Here => Ok(()),
+            // This very box, created before an answer was lost; or another installation's, which is told here.
+            Made::Before => self.own().await.map(drop),
+            Made::NoImage(image) => Err(CannotStart(format!(
+                "IMAGE_MISSING: {image} is not on this machine and nothing is pulled; ops/setup builds the runner images"
+            ))),
+        }
+    }
+
+    pub(super) async fn start(&self) -> Result<(), CannotStart> {
+        self.ask(|| self.runtime.containers.start(&self.spec.name)).await
+    }
+}

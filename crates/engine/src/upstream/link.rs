@@ -1,0 +1,310 @@
+//! The connection to one server: greeting, session, one request and its one answer.
+
+use super::config::{ServerConfig, ServersError};
+use crate::inference::{SseParser, what_broke};
+use custody_ports::secrets::{SecretText, Secrets};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// The versions of the protocol that are spoken, the newest first.
+const VERSIONS: [&str; 2] = ["2025-11-25", "2025-06-18"];
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The longest session id of a server.
+const SESSION_BYTES_MAX: usize = 1_024;
+/// Calls of one server at once; further ones wait within their own time.
+const RUNNING_MAX: usize = 32;
+/// What a list of tools or an envelope may be larger than a result.
+const ENVELOPE_BYTES: usize = 4 * 1024 * 1024;
+/// The longest wait for a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// No secret: nothing was sent.
+    Secret(String),
+    /// No connection: nothing was sent.
+    Unreachable(String),
+    /// The server greeted, and then no good answer came to what was sent.
+    Broken(String),
+    /// No answer in time to what was sent.
+    Silent(u64),
+    /// The server refused it by a status, before it looked at it.
+    Refused(u16),
+    /// The server says that it went wrong.
+    Rpc(i64, String),
+    /// The answer is larger than it may be.
+    TooLarge(usize),
+    /// The answer is not of the protocol.
+    Odd(String),
+    /// The answer repeats the secret.
+    Leaked,
+}
+
+impl Failed {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Failed::Secret(_) => "SECRET_MISSING",
+            Failed::Unreachable(_) => "UPSTREAM_UNREACHABLE",
+            Failed::Broken(_) => "UPSTREAM_BROKE_OFF",
+            Failed::Silent(_) => "UPSTREAM_SILENT",
+            Failed::Refused(_) => "UPSTREAM_REFUSED",
+            Failed::Rpc(..) => "TOOL_FAILED",
+            Failed::TooLarge(_) => "RESULT_TOO_LARGE",
+            Failed::Odd(_) => "UPSTREAM_ANSWER_INVALID",
+            Failed::Leaked => "SECRET_IN_ANSWER",
+        }
+    }
+
+    pub(super) fn detail(&self) -> String {
+        match self {
+            Failed::Secret(why) => why.clone(),
+            Failed::Unreachable(what) | Failed::Broken(what) => format!("the tool's server {what}"),
+            Failed::Silent(ms) => format!("the tool's server gave no answer within {ms} ms"),
+            Failed::Refused(status) => format!("the tool's server answered {status}"),
+            Failed::Rpc(code, message) => format!("the tool's server says {code}: {message}"),
+            Failed::TooLarge(bytes) => format!("the answer is larger than {bytes} bytes"),
+            Failed::Odd(why) => why.clone(),
+            Failed::Leaked => "the answer repeated a secret and was thrown away".to_owned(),
+        }
+    }
+
+    /// Whether the server may have acted on it.
+    pub(super) fn was_sent(&self) -> bool {
+        match self {
+            Failed::Secret(_) | Failed::Unreachable(_) => false,
+            // These three say that it was not even looked at. Any other number may have come in the middle of it.
+            Failed::Rpc(code, _) => !matches!(code, -32_602..=-32_600),
+            Failed::Refused(status) => *status >= 500,
+            Failed::Broken(_) | Failed::Silent(_) | Failed::TooLarge(_) | Failed::Odd(_) | Failed::Leaked => true,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Session {
+    version: HeaderValue,
+    id: Option<HeaderValue>,
+}
+
+/// The way to one server.
+pub(super) struct Link {
+    client: reqwest::Client,
+    config: ServerConfig,
+    secrets: Arc<dyn Secrets>,
+    session: Mutex<Option<Session>>,
+    running: Semaphore,
+    last: AtomicU64,
+}
+
+impl Link {
+    pub(super) fn new(name: &str, config: &ServerConfig, secrets: Arc<dyn Secrets>) -> Result<Link, ServersError> {
+        // Two parts of one process may both do this; the second finds it done, and both want the same provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tls = config.url.starts_with("https://");
+        if !tls && config.cred_ref.is_some() && !is_local(&config.url) {
+            tracing::warn!(server = name, "an upstream's secret crosses the network without TLS");
+        }
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_MAX.min(Duration::from_millis(config.timeout_ms)))
+            .http1_only()
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")));
+        if !tls {
+            builder = builder.tls_certs_only([]);
+        }
+        if is_local(&config.url) {
+            builder = builder.no_proxy();
+        }
+        Ok(Link {
+            client: builder.build()?,
+            config: config.clone(),
+            secrets,
+            session: Mutex::new(None),
+            running: Semaphore::new(RUNNING_MAX),
+            last: AtomicU64::new(0),
+        })
+    }
+
+    /// The largest result.
+    pub(super) fn result_bytes(&self) -> usize {
+        usize::try_from(self.config.result_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Asks one thing and waits for its answer. What was sent is not sent again; only a session that the server does
+    /// not know any more, by which it has refused the request, is made anew once.
+    pub(super) async fn request(&self, method: &str, params: Value, cred: Option<&str>) -> Result<Value, Failed> {
+        let until = Instant::now() + Duration::from_millis(self.config.timeout_ms);
+        let Ok(Ok(_running)) = timeout_at(until, self.running.acquire()).await else {
+            return Err(Failed::Unreachable("has too many calls open".into()));
+        };
+        let secret = match cred.or(self.config.cred_ref.as_deref()) {
+            None => None,
+            Some(reference) => Some(self.secrets.get(reference).map_err(|e| Failed::Secret(e.to_string()))?),
+        };
+        for again in [true, false] {
+            let session = self.greet(secret.as_ref(), until).await?;
+            match self.post(Some(&session), method, &params, secret.as_ref(), until).await {
+                Err(Failed::Refused(404)) if again && session.id.is_some() => *self.session.lock().await = None,
+                other => return other.map(|(value, _)| value),
+            }
+        }
+        Err(Failed::Refused(404))
+    }
+
+    /// The session, greeted for when there is none.
+    async fn greet(&self, secret: Option<&SecretText>, until: Instant) -> Result<Session, Failed> {
+        let mut kept = self.session.lock().await;
+        if let Some(session) = kept.as_ref() {
+            return Ok(session.clone());
+        }
+        let [newest, _] = VERSIONS;
+        let params = json!({
+            "protocolVersion": newest, "capabilities": {},
+            "clientInfo": { "name": "custody", "version": env!("CARGO_PKG_VERSION") },
+        });
+        let greeted = self.post(None, "initialize", &params, secret, until).await;
+        // Whatever went wrong here, the call that is meant was not sent.
+        let (told, id) = greeted.map_err(|failed| match failed {
+            Failed::Leaked | Failed::Secret(_) | Failed::Unreachable(_) => failed,
+            other => Failed::Unreachable(format!("did not greet: {}", other.detail())),
+        })?;
+        let version = told["protocolVersion"].as_str().unwrap_or_default();
+        let Some(version) = VERSIONS.into_iter().find(|known| *known == version) else {
+            let version: String = version.chars().take(20).collect();
+            return Err(Failed::Unreachable(format!("speaks version {version:?} of the protocol")));
+        };
+        let session = Session { version: HeaderValue::from_static(version), id };
+        let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        let send = self.client.post(&self.config.url).headers(self.headers(Some(&session), secret)?);
+        match timeout_at(until, send.body(ready.to_string()).send()).await {
+            Ok(Ok(answer)) if answer.status().is_success() => {}
+            Ok(Ok(answer)) => return Err(Failed::Unreachable(format!("did not greet: {}", answer.status().as_u16()))),
+            Ok(Err(why)) => return Err(Failed::Unreachable(what_broke(&why))),
+            Err(_) => return Err(Failed::Unreachable("gave no answer to the greeting".into())),
+        }
+        *kept = Some(session.clone());
+        Ok(session)
+    }
+
+    fn headers(&self, session: Option<&Session>, secret: Option<&SecretText>) -> Result<HeaderMap, Failed> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        if let Some(session) = session {
+            headers.insert(VERSION, session.version.clone());
+            if let Some(id) = &session.id {
+                headers.insert(SESSION, id.clone());
+            }
+        }
+        if let Some(secret) = secret {
+            let unusable = || Failed::Secret("the secret cannot stand in a header".into());
+            let name = HeaderName::from_bytes(self.config.header.as_bytes()).map_err(|_| unusable())?;
+            let text = match name == AUTHORIZATION {
+                true => format!("Bearer {}", secret.expose()),
+                false => secret.expose().to_owned(),
+            };
+            let mut value = HeaderValue::from_str(&text).map_err(|_| unusable())?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    async fn post(
+        &self,
+        session: Option<&Session>,
+        method: &str,
+        params: &Value,
+        secret: Option<&SecretText>,
+        until: Instant,
+    ) -> Result<(Value, Option<HeaderValue>), Failed> {
+        let id = self.last.fetch_add(1, Ordering::SeqCst) + 1;
+        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let request = self.client.post(&self.config.url).headers(self.headers(session, secret)?);
+        let work = async {
+            let response = match request.body(message.to_string()).send().await {
+                Ok(response) => response,
+                Err(why) if why.is_connect() => return Err(Failed::Unreachable(what_broke(&why))),
+                Err(why) => return Err(Failed::Broken(what_broke(&why))),
+            };
+            // A redirect is an answer like any other that is no success: the secret goes to one address only.
+            if response.status() != StatusCode::OK {
+                return Err(Failed::Refused(response.status().as_u16()));
+            }
+            let own = response.headers().get(SESSION).filter(|id| id.len() <= SESSION_BYTES_MAX).cloned();
+            let text = self.read(response, id).await?;
+            let mut answer: Value =
+                serde_json::from_str(&text).map_err(|_| Failed::Odd("the answer is not JSON".into()))?;
+            if secret.is_some_and(|secret| holds(&answer, secret)) {
+                return Err(Failed::Leaked);
+            }
+            if answer["id"] != json!(id) || answer["jsonrpc"] != json!("2.0") {
+                return Err(Failed::Odd("the answer is to another question".into()));
+            }
+            if let Some(code) = answer["error"]["code"].as_i64() {
+                let said: String =
+                    answer["error"]["message"].as_str().unwrap_or_default().chars().take(2_000).collect();
+                return Err(Failed::Rpc(code, said));
+            }
+            Ok((answer["result"].take(), own))
+        };
+        timeout_at(until, work).await.unwrap_or(Err(Failed::Silent(self.config.timeout_ms)))
+    }
+
+    /// The message that answers, out of a body or a stream of events; never more than the bound.
+    async fn read(&self, mut response: reqwest::Response, id: u64) -> Result<String, Failed> {
+        let most = self.result_bytes().saturating_add(ENVELOPE_BYTES);
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let streams = kind.starts_with("text/event-stream");
+        let (mut size, mut body) = (0_usize, Vec::new());
+        let (mut parser, mut events) = (SseParser::default(), Vec::new());
+        while let Some(piece) = response.chunk().await.map_err(|why| Failed::Broken(what_broke(&why)))? {
+            size = size.saturating_add(piece.len());
+            if size > most {
+                return Err(Failed::TooLarge(most));
+            }
+            if !streams {
+                body.extend_from_slice(&piece);
+                continue;
+            }
+            parser.push(&piece, &mut events);
+            // What comes before the answer is progress or a question that is not answered.
+            for event in events.drain(..) {
+                let message: Option<Value> = serde_json::from_str(&event.data).ok();
+                if message.is_some_and(|m| m["id"] == json!(id) && m["method"].is_null()) {
+                    return Ok(event.data);
+                }
+            }
+        }
+        if streams {
+            return Err(Failed::Broken("ended its answer before it came".into()));
+        }
+        String::from_utf8(body).map_err(|_| Failed::Odd("the answer is not text".into()))
+    }
+}
+
+fn is_local(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+    matches!(host, "localhost" | "127.0.0.1")
+}
+
+/// Whether any text of an answer holds the secret, also as the name of a member.
+fn holds(value: &Value, secret: &SecretText) -> bool {
+    match value {
+        Value::String(text) => secret.is_in(text),
+        Value::Array(items) => items.iter().any(|item| holds(item, secret)),
+        Value::Object(members) => members.iter().any(|(name, value)| secret.is_in(name) || holds(value, secret)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}

@@ -1,0 +1,181 @@
+//! Upstream MCP servers over streamable HTTP: what they offer, and one call of it. Must never follow a redirect, send a
+//! call twice, hand on more than its bound, or name an address or a secret in an error.
+//!
+//! Source: MCP 2025-11-25 and 2025-06-18, "Streamable HTTP". Servers that want a process on the gateway's own host
+//! (stdio) are not spoken to: a process there would have the gateway's rights.
+
+mod answer;
+mod config;
+mod link;
+#[cfg(test)]
+mod tests;
+
+pub use config::{RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, check};
+
+use custody_contracts::events::ToolEffect;
+use custody_domain::tool::{Definition, Offered, ToolRefusal};
+use custody_ports::secrets::Secrets;
+use link::{Failed, Link};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long what a server said of its tools counts as what it says now.
+pub const FRESH: Duration = Duration::from_secs(60);
+/// The most pages of one list.
+const PAGES_MAX: usize = 32;
+
+/// What a call came to. `Unknown` means that it was sent and that nobody can say what it did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Came {
+    /// The server answered that it did it; the result as the agent may have it.
+    Done(Value),
+    /// The server answered that it did not, or it was never sent.
+    Failed {
+        /// Stable code.
+        code: &'static str,
+        /// For the agent.
+        detail: String,
+    },
+    /// It was sent, and no good answer came.
+    Unknown {
+        /// Stable code.
+        code: &'static str,
+        /// For the agent.
+        detail: String,
+    },
+}
+
+/// The servers of this installation.
+#[derive(Clone)]
+pub struct Upstreams {
+    by_name: Arc<BTreeMap<String, Server>>,
+}
+
+struct Server {
+    link: Link,
+    /// What it said last of its tools, and when.
+    told: Mutex<Option<(Instant, BTreeMap<String, Definition>)>>,
+}
+
+impl std::fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}
+
+impl Upstreams {
+    /// None.
+    pub fn none() -> Upstreams {
+        Upstreams { by_name: Arc::default() }
+    }
+
+    /// Those of a configuration. Nothing is connected to before it is needed.
+    ///
+    /// # Errors
+    /// [`ServersError`] for what cannot be one.
+    pub fn new(servers: &Servers, secrets: Arc<dyn Secrets>) -> Result<Upstreams, ServersError> {
+        config::check(servers)?;
+        let mut by_name = BTreeMap::new();
+        for (name, config) in servers {
+            let link = Link::new(name, config, secrets.clone())?;
+            by_name.insert(name.clone(), Server { link, told: Mutex::default() });
+        }
+        Ok(Upstreams { by_name: Arc::new(by_name) })
+    }
+
+    /// What a server says of all its tools, now.
+    ///
+    /// # Errors
+    /// A code and a sentence.
+    pub async fn definitions(&self, server: &str) -> Result<BTreeMap<String, Definition>, (&'static str, String)> {
+        let Some(server) = self.by_name.get(server) else {
+            return Err(("UPSTREAM_UNKNOWN", format!("server {server:?} is not in [tools.servers]")));
+        };
+        server.ask(None).await.map_err(|failed| (failed.code(), failed.detail()))
+    }
+
+    /// Whether a tool is at its server what was accepted. Asked before an intent is written.
+    ///
+    /// # Errors
+    /// The refusal of a call of it.
+    pub async fn as_accepted(&self, tool: &Offered) -> Result<(), ToolRefusal> {
+        let Some((server, own)) = tool.upstream() else { return Ok(()) };
+        let name = &tool.document().name;
+        let unreachable =
+            |detail: String| ToolRefusal::new("UPSTREAM_UNAVAILABLE", detail, "nothing was done; call again later");
+        let Some(at) = self.by_name.get(server) else {
+            return Err(unreachable(format!("server {server:?} is not configured here")));
+        };
+        let now = at.current(tool).await.map_err(|failed| unreachable(failed.detail()))?;
+        match now.get(own) {
+            Some(found) if Some(found.digest().as_str()) == tool.definition() => Ok(()),
+            Some(_) => Err(ToolRefusal::new(
+                "TOOL_CHANGED",
+                format!("server {server} says something else of {own} than what was accepted"),
+                "an operator looks at it and accepts it: custody tool accept",
+            )),
+            None => Err(ToolRefusal::new(
+                "TOOL_GONE",
+                format!("server {server} has no tool {own} any more, so {name} cannot be called"),
+                "do it in another way, or tell the person",
+            )),
+        }
+    }
+
+    /// Makes one call. Sends it once.
+    pub async fn call(&self, tool: &Offered, args: &Value, idempotency_key: &str) -> Came {
+        let found = tool.upstream().and_then(|(server, own)| Some((self.by_name.get(server)?, own)));
+        let Some((server, own)) = found else {
+            return Came::Failed { code: "UPSTREAM_UNAVAILABLE", detail: "its server is not configured here".into() };
+        };
+        let params = json!({
+            "name": own, "arguments": args, "_meta": { "custody/idempotency-key": idempotency_key },
+        });
+        let cred = tool.document().cred_ref.as_deref();
+        match server.link.request("tools/call", params, cred).await {
+            Ok(result) => answer::of_result(&result, server.link.result_bytes()),
+            Err(failed) => {
+                let (code, detail) = (failed.code(), failed.detail());
+                // Reading twice changes nothing: that it failed is all there is to know.
+                match failed.was_sent() && tool.document().effect != ToolEffect::Read {
+                    true => Came::Unknown { code, detail },
+                    false => Came::Failed { code, detail },
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    /// What the server said of its tools, not longer than [`FRESH`] ago.
+    async fn current(&self, tool: &Offered) -> Result<BTreeMap<String, Definition>, Failed> {
+        let mut told = self.told.lock().await;
+        if let Some((at, definitions)) = told.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return Ok(definitions.clone());
+        }
+        let now = self.ask(tool.document().cred_ref.as_deref()).await?;
+        *told = Some((Instant::now(), now.clone()));
+        Ok(now)
+    }
+
+    async fn ask(&self, cred: Option<&str>) -> Result<BTreeMap<String, Definition>, Failed> {
+        let mut found = BTreeMap::new();
+        let mut cursor = None;
+        for _ in 0..PAGES_MAX {
+            let params = cursor.map_or_else(|| json!({}), |cursor: String| json!({ "cursor": cursor }));
+            let page = self.link.request("tools/list", params, cred).await?;
+            answer::take_definitions(&page, &mut found).map_err(Failed::Odd)?;
+            cursor = page["nextCursor"].as_str().map(str::to_owned);
+            if cursor.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(Failed::Odd(format!("its list of tools has more than {PAGES_MAX} pages")))
+    }
+}
