@@ -100,23 +100,51 @@ pub(crate) enum Command {
     Doctor(commands::doctor::DoctorArgs),
     /// Dispatch an agent with a prompt and watch it
     Run(commands::run::RunArgs),
-    /// Dispatches: ls, get, watch, logs, wait, stop
+    /// Run a dispatch again, answered from its recording
+    Replay(commands::replay::ReplayArgs),
+    /// Tokens, costs and calls, the most expensive first
+    Usage(commands::usage::UsageArgs),
+    /// Dispatches: ls, get, watch, logs, wait, say, stop, kill, rerun, resume
     #[command(subcommand, visible_alias = "dispatches")]
     Dispatch(commands::dispatch::DispatchCommand),
     /// Follow the ledger; short for `audit tail -f`
     Tail(commands::tail::TailArgs),
+    /// Dispatches and the log, live on the whole screen; read-only
+    Top(commands::top::TopArgs),
     /// The audit log: ls, tail, why, verify, export
     #[command(subcommand)]
     Audit(commands::audit::AuditCommand),
     /// Sessions: ls, show
     #[command(subcommand)]
     Session(commands::session::SessionCommand),
+    /// Workspaces: ls, new, get, share, tree, cat, log, diff, mount, import, export, key, proposals, land, reject
+    #[command(subcommand, visible_alias = "ws")]
+    Workspace(commands::workspace::WorkspaceCommand),
     /// Launchers: register, ls, rotate, disable
     #[command(subcommand)]
     Launcher(commands::launcher::LauncherCommand),
-    /// Runners: ls, get, verify
+    /// Grants: issue, request, ls, show, explain, revoke, unused
+    #[command(subcommand, visible_alias = "grants")]
+    Grant(commands::grant::GrantCommand),
+    /// Users of the web: ls, add, reset-key, admin, disable, enable
+    #[command(subcommand)]
+    User(commands::user::UserCommand),
+    /// Print the address of the web, and open it where there is a screen
+    Open(commands::open::OpenArgs),
+    /// Runners: ls, get, build, verify
     #[command(subcommand)]
     Runner(commands::runner::RunnerCommand),
+    /// Tools that dispatches may call: ls, show, add, accept, rm
+    #[command(subcommand, visible_alias = "tools")]
+    Tool(commands::tool::ToolCommand),
+    /// Credentials of upstream servers, encrypted at rest: set, ls, rm
+    #[command(subcommand)]
+    Secret(commands::secret::SecretCommand),
+    /// Carry a box's connections to the gateway, in a cluster
+    Link(commands::link::LinkArgs),
+    /// The runtime's HTTP face: token
+    #[command(subcommand)]
+    Runtime(commands::runtime::RuntimeCommand),
     /// Contracts: ls, show, validate, diff, export
     #[command(subcommand)]
     Contract(commands::contract::ContractCommand),

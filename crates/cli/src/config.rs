@@ -1,12 +1,24 @@
 //! The configuration file. Every option has its line in `ops/custody.toml`; unknown keys are refused. What the command
 //! line says wins over the environment, that over the file, that over the default.
 
+use crate::config_audit::AuditConfig;
+use crate::config_queue::QueueSection;
+use crate::config_tools::ToolsConfig;
 use crate::error::{CliError, CliResult, exit};
 use crate::home::Home;
-use custody_engine::inference::ModelConfig;
-use custody_engine::runtime::RuntimeLimits;
+use custody_contracts::isolation::{Isolation, Sockets};
+use custody_engine::gateway::Budgets;
+use custody_engine::inference::{ModelConfig, Models, RunnerModels};
+use custody_engine::runtime::{POOL_SIZE_MAX, Room, RuntimeLimits};
+use custody_ports::objects::OBJECT_BYTES_MAX;
+use custody_ports::workspaces::WorkspaceLimits;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+/// What `[model]` is called where a model is named.
+pub(crate) const DEFAULT_MODEL: &str = "default";
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,16 +28,89 @@ pub(crate) struct Config {
     pub(crate) state: Option<PathBuf>,
     /// NATS.
     pub(crate) nats: NatsConfig,
-    /// The model.
+    /// The model that every runner gets which has none of its own; its name in `[runners.*]` is `default`.
     pub(crate) model: Option<ModelConfig>,
+    /// Further models, by name.
+    pub(crate) models: BTreeMap<String, ModelConfig>,
     /// The local model, used when no `[model]` is there.
     pub(crate) local_model: LocalModelConfig,
     /// Containers.
     pub(crate) runtime: RuntimeSection,
+    /// Who may have how many boxes, and how much may wait.
+    pub(crate) queue: QueueSection,
     /// Runner documents.
     pub(crate) runners: RunnersConfig,
+    /// What dispatches, persons and launchers may use.
+    pub(crate) budgets: Budgets,
+    /// Workspaces.
+    pub(crate) workspaces: WorkspacesConfig,
+    /// Tools that are not the gateway's own, and the policy over all.
+    pub(crate) tools: ToolsConfig,
     /// Checkpoints.
     pub(crate) audit: AuditConfig,
+    /// The web: sign-in, REST, the bridge, the UI.
+    pub(crate) http: HttpConfig,
+    /// Boxes on other machines.
+    pub(crate) gateway: GatewayConfig,
+    /// Metrics and traces.
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// The web.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HttpConfig {
+    /// Where it listens; port 0 takes a free one at the first start and keeps it.
+    pub(crate) listen: std::net::SocketAddr,
+    /// Other origins under which people reach it.
+    pub(crate) origins: Vec<String>,
+    /// How long a session lasts, in seconds.
+    pub(crate) session_s: u64,
+    /// A folder with a built UI that is served instead of the embedded one.
+    pub(crate) ui: Option<PathBuf>,
+    /// The launcher that chat messages are launched through.
+    pub(crate) launcher: String,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            origins: Vec::new(),
+            session_s: 43_200,
+            ui: None,
+            launcher: "web-chat".into(),
+        }
+    }
+}
+
+/// Boxes on other machines: where their links connect to. All three or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GatewayConfig {
+    /// Where links connect to.
+    pub(crate) link_listen: Option<SocketAddr>,
+    /// The certificate, PEM.
+    pub(crate) link_certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub(crate) link_key: Option<PathBuf>,
+}
+
+/// Metrics and traces; both off unless said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TelemetryConfig {
+    /// Where `/metrics` is served.
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Where traces go, OTLP over http/protobuf.
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
+impl TelemetryConfig {
+    /// Whether there is anything to do.
+    pub(crate) fn wanted(&self) -> bool {
+        self.metrics_listen.is_some() || self.otlp_endpoint.is_some()
+    }
 }
 
 /// NATS: our own server, or somebody's.
@@ -81,10 +166,18 @@ impl Default for LocalModelConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RuntimeSection {
+    /// What runs boxes.
+    pub(crate) backend: BackendKind,
     /// How many boxes run at once.
     pub(crate) running_max: usize,
-    /// Another OCI runtime that the engine knows, for example `runsc`.
+    /// Another OCI runtime that the engine knows, for boxes of no class with a runtime of its own.
     pub(crate) oci_runtime: Option<String>,
+    /// The least isolation of every box.
+    pub(crate) isolation: Isolation,
+    /// Names of the engine's runtimes, by class.
+    pub(crate) classes: BTreeMap<Isolation, String>,
+    /// Warm boxes.
+    pub(crate) pool: PoolSection,
     /// Milliseconds from start to a forced end.
     pub(crate) wall_ms: u64,
     /// Milliseconds without output.
@@ -101,13 +194,82 @@ pub(crate) struct RuntimeSection {
     pub(crate) output_bytes: u64,
     /// The largest session file.
     pub(crate) session_bytes: u64,
+    /// The HTTP face; off unless it is there.
+    pub(crate) http: Option<RuntimeHttpConfig>,
+    /// The cluster, when `backend` is `kubernetes`.
+    pub(crate) kubernetes: Option<KubernetesConfig>,
+    /// Bytes that a run may add to what it may write before it is ended.
+    pub(crate) disk_bytes: u64,
+    /// The least sockets of every box.
+    pub(crate) sockets: Sockets,
+    /// The most that a runner's document may raise its boxes' limits to.
+    pub(crate) most: MostSection,
+}
+
+/// The runtime's HTTP face.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RuntimeHttpConfig {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+}
+
+/// What runs boxes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BackendKind {
+    /// A container engine on this machine.
+    #[default]
+    Docker,
+    /// Jobs in a cluster.
+    Kubernetes,
+}
+
+/// A cluster. Nothing has a default: each is somebody's decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KubernetesConfig {
+    /// Where boxes run.
+    pub(crate) namespace: String,
+    /// The service account of boxes.
+    pub(crate) service_account: String,
+    /// The nodes' seccomp profile, below the kubelet's folder.
+    pub(crate) seccomp_profile: String,
+    /// The NetworkPolicy that must be there.
+    pub(crate) network_policy: String,
+    /// The volume claim that boxes share with this runtime.
+    pub(crate) data_claim: String,
+    /// Where it is mounted here.
+    pub(crate) data_root: PathBuf,
+    /// A runtime class.
+    #[serde(default)]
+    pub(crate) runtime_class: Option<String>,
+    /// Whether Pods get user namespaces.
+    #[serde(default)]
+    pub(crate) user_namespaces: bool,
+    /// The image of custody for links, by digest.
+    pub(crate) link_image: String,
+    /// The gateway's link listener.
+    pub(crate) link_connect: String,
+    /// The name in its certificate.
+    pub(crate) link_server_name: String,
+    /// The Secret with the authority's certificate.
+    pub(crate) link_ca_secret: String,
+    /// Image id to a reference that the cluster pulls, by digest.
+    pub(crate) images: BTreeMap<String, String>,
 }
 
 impl Default for RuntimeSection {
     fn default() -> Self {
         RuntimeSection {
+            backend: BackendKind::Docker,
+            http: None,
+            kubernetes: None,
             running_max: 8,
             oci_runtime: None,
+            isolation: Isolation::Standard,
+            classes: BTreeMap::new(),
+            pool: PoolSection::default(),
             wall_ms: 3_600_000,
             idle_ms: 600_000,
             grace_ms: 10_000,
@@ -116,8 +278,39 @@ impl Default for RuntimeSection {
             pids: 128,
             output_bytes: 16 << 20,
             session_bytes: 16 << 20,
+            disk_bytes: 2 << 30,
+            sockets: Sockets::Unix,
+            most: MostSection::default(),
         }
     }
+}
+
+/// The most that a runner's document may ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MostSection {
+    /// Bytes of memory.
+    pub(crate) memory_bytes: u64,
+    /// Processes.
+    pub(crate) pids: u64,
+    /// Bytes of `/tmp`.
+    pub(crate) tmp_bytes: u64,
+    /// Bytes of the home folder.
+    pub(crate) home_bytes: u64,
+}
+
+impl Default for MostSection {
+    fn default() -> Self {
+        MostSection { memory_bytes: 2 << 30, pids: 512, tmp_bytes: 256 << 20, home_bytes: 256 << 20 }
+    }
+}
+
+/// Warm boxes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PoolSection {
+    /// Blank boxes that run ahead, of each kind that was used last; 0 keeps none.
+    pub(crate) size: usize,
 }
 
 impl RuntimeSection {
@@ -138,32 +331,96 @@ impl RuntimeSection {
             pids: self.pids,
             output_bytes: self.output_bytes,
             session_bytes: self.session_bytes,
+            disk_bytes: self.disk_bytes,
+            sockets: self.sockets,
+            most: Room {
+                memory_bytes: self.most.memory_bytes,
+                pids: self.most.pids,
+                tmp_bytes: self.most.tmp_bytes,
+                home_bytes: self.most.home_bytes,
+            },
         }
     }
 }
 
-/// Runner documents.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct RunnersConfig {
-    /// Folder with one agent-runner.v1 document a runner.
-    pub(crate) folder: Option<PathBuf>,
-}
-
-/// Checkpoints.
+/// Workspaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct AuditConfig {
-    /// The log's name in checkpoints (C2SP origin).
-    pub(crate) origin: String,
-    /// Files to which every checkpoint is appended, best on another disk. The state folder always has one.
-    pub(crate) copies: Vec<PathBuf>,
+pub(crate) struct WorkspacesConfig {
+    /// Where workspaces are kept that name no bucket of their own, and everybody's session files.
+    pub(crate) bucket: Option<String>,
+    /// Age recipients of session files and of the default workspace; none: they are not encrypted.
+    pub(crate) recipients: Vec<String>,
+    /// Bytes of one file.
+    pub(crate) file_bytes: u64,
+    /// Bytes of a working copy.
+    pub(crate) total_bytes: u64,
+    /// Files, links and folders of a working copy.
+    pub(crate) entries: u64,
+    /// Bytes that one commit may add, packed.
+    pub(crate) commit_bytes: u64,
 }
 
-impl Default for AuditConfig {
+impl Default for WorkspacesConfig {
     fn default() -> Self {
-        AuditConfig { origin: "custody.local/ledger".into(), copies: Vec::new() }
+        let most = WorkspaceLimits::default();
+        WorkspacesConfig {
+            bucket: None,
+            recipients: Vec::new(),
+            file_bytes: most.file_bytes,
+            total_bytes: most.total_bytes,
+            entries: most.entries,
+            commit_bytes: most.commit_bytes,
+        }
     }
+}
+
+impl WorkspacesConfig {
+    /// As loops and adapters take them.
+    pub(crate) fn limits(&self) -> WorkspaceLimits {
+        WorkspaceLimits {
+            file_bytes: self.file_bytes,
+            total_bytes: self.total_bytes,
+            entries: self.entries,
+            commit_bytes: self.commit_bytes,
+        }
+    }
+
+    /// The bucket of this installation.
+    pub(crate) fn bucket(&self, home: &Home) -> String {
+        self.bucket.clone().unwrap_or_else(|| format!("file://{}", home.path("buckets").display()))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let bucket = self.bucket.as_deref().unwrap_or("file:///default");
+        if !["file:///", "s3://", "nats://"].iter().any(|scheme| bucket.starts_with(scheme)) {
+            return Err(format!("workspaces.bucket {bucket:?} is not file:///, s3:// or nats://"));
+        }
+        if let Some(bad) = self.recipients.iter().find(|r| !r.starts_with("age1")) {
+            return Err(format!(
+                "workspaces.recipients: {:?} is no age recipient",
+                bad.chars().take(12).collect::<String>()
+            ));
+        }
+        if self.file_bytes == 0 || self.entries == 0 || self.commit_bytes == 0 || self.total_bytes < self.file_bytes {
+            return Err("workspaces: no limit may be 0, and total_bytes not below file_bytes".into());
+        }
+        if self.commit_bytes > OBJECT_BYTES_MAX {
+            return Err(format!("workspaces.commit_bytes is above {OBJECT_BYTES_MAX}, the largest object"));
+        }
+        Ok(())
+    }
+}
+
+/// Runner documents, and what runners get. Whatever is no option of its own is a runner's table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RunnersConfig {
+    /// Folder with one agent-runner.v2 document a runner.
+    pub(crate) folder: Option<PathBuf>,
+    /// Which models each runner gets, by the runner's name.
+    #[serde(flatten)]
+    pub(crate) by_name: BTreeMap<String, RunnerModels>,
 }
 
 impl Config {
@@ -188,22 +445,62 @@ impl Config {
         if runtime.running_max == 0 || runtime.running_max > 10_000 {
             return Err(format!("runtime.running_max {} is not between 1 and 10000", runtime.running_max));
         }
+        if runtime.pool.size > POOL_SIZE_MAX {
+            return Err(format!("runtime.pool.size {} is more than {POOL_SIZE_MAX}", runtime.pool.size));
+        }
+        if runtime.classes.contains_key(&Isolation::Userns) {
+            return Err("runtime.classes.userns is no runtime: the engine's userns-remap gives it to every box".into());
+        }
         if runtime.memory_bytes < 16 << 20 {
             return Err("runtime.memory_bytes is less than 16 MiB: no agent starts in that".into());
         }
         if !(1_000..=86_400_000).contains(&runtime.wall_ms) || runtime.idle_ms < 1_000 {
             return Err("runtime.wall_ms must lie between 1 s and 24 h, runtime.idle_ms above 1 s".into());
         }
+        self.budgets.check()?;
+        if self.model.is_some() && self.models.contains_key(DEFAULT_MODEL) {
+            return Err("[model] and [models.default] are the same model; leave one out".into());
+        }
+        self.queue.check()?;
         if self.nats.url.is_some() != self.nats.credentials.is_some() {
             return Err("nats.url and nats.credentials belong together".into());
         }
-        if self.audit.origin.is_empty()
-            || self.audit.origin.contains(char::is_whitespace)
-            || self.audit.origin.contains('+')
-        {
-            return Err("audit.origin must not be empty or hold white space or plus signs (C2SP)".into());
+        if !(1..=2_592_000).contains(&self.http.session_s) {
+            return Err("http.session_s must lie between 1 s and 30 days".into());
         }
-        Ok(())
+        let origin = |o: &String| {
+            let rest = o.strip_prefix("https://").or_else(|| o.strip_prefix("http://"));
+            rest.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '"', ';', '*']))
+        };
+        if !self.http.origins.iter().all(origin) {
+            return Err("http.origins are of the form https://host or https://host:port, without a path".into());
+        }
+        if (runtime.backend == BackendKind::Kubernetes) != runtime.kubernetes.is_some() {
+            return Err("runtime.backend \"kubernetes\" and the table [runtime.kubernetes] belong together".into());
+        }
+        let link = &self.gateway;
+        let given = [link.link_listen.is_some(), link.link_certificate.is_some(), link.link_key.is_some()];
+        if given.contains(&true) && given.contains(&false) {
+            return Err("gateway.link_listen, link_certificate and link_key belong together".into());
+        }
+        self.tools.check()?;
+        self.audit.check()?;
+        self.workspaces.check()
+    }
+
+    /// Every model, with this one for runners that have none of their own. `None` when there is none at all.
+    pub(crate) fn models(&self, default: Option<ModelConfig>) -> Option<Models> {
+        let mut upstreams = self.models.clone();
+        if let Some(default) = default {
+            upstreams.insert(DEFAULT_MODEL.to_owned(), default);
+        }
+        let runners = self.runners.by_name.clone();
+        (!upstreams.is_empty()).then(|| Models { upstreams, default: DEFAULT_MODEL.to_owned(), runners })
+    }
+
+    /// The configured model for everybody, under either of its two spellings.
+    pub(crate) fn default_model(&self) -> Option<&ModelConfig> {
+        self.model.as_ref().or_else(|| self.models.get(DEFAULT_MODEL))
     }
 
     /// The state folder, by flag, environment, file, default.
@@ -260,8 +557,42 @@ mod tests {
     #[case::unknown_inner("[runtime]\nnonsense = 1", "unknown field")]
     #[case::cpus("[runtime]\ncpus = 0.0", "cpus")]
     #[case::running("[runtime]\nrunning_max = 0", "running_max")]
+    #[case::pool("[runtime.pool]\nsize = 65", "pool.size")]
+    #[case::class("[runtime]\nisolation = \"strong\"", "unknown variant")]
+    #[case::userns_is_no_runtime("[runtime.classes]\nuserns = \"x\"", "userns-remap")]
     #[case::half_of_nats("[nats]\nurl = \"nats://h:4222\"", "belong together")]
+    #[case::window("[budgets.subject]\ntokens = 1\nwindow_ms = 1", "window_ms")]
+    #[case::unknown_budget("[budgets]\nteam = { tokens = 1 }", "unknown field")]
+    #[case::two_defaults(
+        "[model]\nname=\"a\"\nurl=\"http://a\"\nmodel=\"a\"\n[models.default]\nname=\"b\"\nurl=\"http://b\"\nmodel=\"b\"",
+        "leave one out"
+    )]
+    #[case::unknown_of_a_runner("[runners.pi]\nnonsense = 1", "unknown field")]
+    #[case::unknown_of_runners("[runners]\nfoldr = \"x\"", "RunnerModels")]
+    #[case::unknown_of_a_price(
+        "[models.a]\nname=\"a\"\nurl=\"http://a\"\nmodel=\"a\"\nprice = { input = 1, output = 1, tax = 1 }",
+        "unknown field"
+    )]
+    #[case::backend("[runtime]\nbackend = \"process\"", "unknown variant")]
+    #[case::no_cluster("[runtime]\nbackend = \"kubernetes\"", "belong together")]
+    #[case::half_a_cluster(
+        "[runtime]\nbackend = \"kubernetes\"\n[runtime.kubernetes]\nnamespace = \"x\"",
+        "missing field"
+    )]
+    #[case::face_nowhere("[runtime.http]\n", "missing field")]
+    #[case::half_a_link("[gateway]\nlink_listen = \"127.0.0.1:7443\"", "belong together")]
+    #[case::metrics("[telemetry]\nmetrics_listen = \"everywhere\"", "socket address")]
+    #[case::bucket("[workspaces]\nbucket = \"https://x\"", "bucket")]
+    #[case::secret_as_recipient("[workspaces]\nrecipients = [\"AGE-SECRET-KEY-1QQQQQQQ\"]", "no age recipient")]
+    #[case::limits("[workspaces]\ntotal_bytes = 1", "total_bytes")]
+    #[case::server("[tools.servers.mail]\nurl = \"mail\"", "https://host/path")]
+    #[case::server_name("[tools.servers.a__b]\nurl = \"https://mail\"", "two underscores")]
+    #[case::secret_by_value("[tools.servers.mail]\nurl = \"https://mail\"\ncred_ref = \"sk-1\"", "secret://")]
+    #[case::server_key("[tools.servers.mail]\nurl = \"https://mail\"\nkey = \"sk-1\"", "unknown field")]
     #[case::origin("[audit]\norigin = \"a b\"", "origin")]
+    #[case::session("[http]\nsession_s = 0", "session_s")]
+    #[case::web_origin("[http]\norigins = [\"https://a.test/x\"]", "origins")]
+    #[case::web_wildcard("[http]\norigins = [\"*\"]", "origins")]
     fn a_wrong_file_is_refused_with_its_cause(#[case] text: &str, #[case] part: &str) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
@@ -269,6 +600,34 @@ mod tests {
         let error = Config::read(Some(&path)).unwrap_err();
         assert_eq!((error.code.as_str(), error.exit), ("CONFIG_INVALID", exit::USAGE));
         assert!(error.message.contains(part), "{}", error.message);
+    }
+
+    #[test]
+    fn runners_get_the_models_that_are_named_for_them() {
+        let text = r#"
+            [model]
+            name = "house"
+            url = "http://house"
+            model = "small"
+            [models.big]
+            name = "outside"
+            url = "https://api.anthropic.com"
+            model = "large"
+            price = { input = 3_000_000, output = 15_000_000, cached = 300_000 }
+            [runners]
+            folder = "/r"
+            [runners.claude-code]
+            model = "big"
+            names = { "haiku" = "default" }
+        "#;
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.runners.folder.as_deref(), Some(Path::new("/r")));
+        let models = config.models(config.default_model().cloned()).unwrap();
+        models.check().unwrap();
+        assert_eq!(models.model_of("claude-code"), "large");
+        assert_eq!(models.alias("claude-code", Some("haiku")), "default");
+        assert_eq!(models.alias("claude-code", Some("opus")), "big");
+        assert_eq!(models.model_of("pi"), "small");
     }
 
     #[test]

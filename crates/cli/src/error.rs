@@ -67,6 +67,12 @@ impl CliError {
             "NOT_FOUND" | "LAUNCHER_UNKNOWN" => exit::NOT_FOUND,
             "AMBIGUOUS" | "COMMAND_INVALID" | "QUERY_INVALID" => exit::USAGE,
             "LAUNCHER_REFUSED" | "KEY_REFUSED" => exit::CONFLICT,
+            "TOKEN_REFUSED"
+            | "WORKSPACE_REFUSED"
+            | "SUBJECT_NOT_ALLOWED"
+            | "CONSENT_STATEMENT"
+            | "LAUNCHER_DISABLED" => exit::REFUSED,
+            code if code.starts_with("GRANT_") || code.starts_with("WORKSPACE_") => exit::REFUSED,
             "DISPATCH_NOT_ADMITTED" => exit::NOT_FOUND,
             "STALE" => exit::TIMED_OUT,
             "LEDGER_UNAVAILABLE" => exit::UNREACHABLE,

@@ -1,10 +1,11 @@
-//! The state folder of one installation: keys, NATS users, streams, runs, workspaces, projections, checkpoints.
+//! The state folder of one installation: keys, NATS users, streams, runs, buckets, projections, checkpoints.
 //! Everything secret is a file of mode 0600 in a folder of mode 0700.
 
 use crate::error::{CliError, CliResult, exit};
 use custody_contracts::canonical::{hex, unhex};
 use custody_contracts::events::Role;
 use custody_nats::Seed;
+use custody_secrets::SecretStore;
 use custody_trust::RoleKey;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -38,6 +39,9 @@ pub(crate) struct UpFile {
     /// The supervised nats-server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) nats_pid: Option<u32>,
+    /// Where the web is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) http_url: Option<String>,
 }
 
 impl Home {
@@ -79,13 +83,16 @@ impl Home {
             "keys",
             "users",
             "launchers",
+            "tools",
             "nats",
             "runs",
-            "workspaces",
-            "workspaces/default",
+            "buckets",
+            "cache",
+            "kept",
             "projections",
             "checkpoints",
             "run",
+            "api",
         ] {
             let path = self.root.join(folder);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
@@ -94,8 +101,6 @@ impl Home {
                     .hint("choose another state folder with --state")
             })?;
         }
-        // The default workspace is written by boxes, whose user is not ours.
-        collect_workspace(&self.path("workspaces/default"));
         Ok(())
     }
 
@@ -153,6 +158,11 @@ impl Home {
         }
     }
 
+    /// The secrets of upstreams.
+    pub(crate) fn secrets(&self) -> SecretStore {
+        SecretStore::at(self.path("secrets"), self.path("keys/secrets.age"))
+    }
+
     /// What runs here, if it really does.
     pub(crate) fn up(&self) -> Option<UpFile> {
         let up: UpFile = serde_json::from_slice(&fs::read(self.path("run/up.json")).ok()?).ok()?;
@@ -172,12 +182,6 @@ impl Home {
         // A file that is gone is what was wanted.
         let _gone = fs::remove_file(self.path("run/up.json"));
     }
-}
-
-/// Lets boxes write into a workspace folder of ours.
-fn collect_workspace(path: &Path) {
-    // Without root it stays ours, and `rw` mounts of it show that to the agent as a refused write.
-    let _not_root = std::os::unix::fs::chown(path, Some(65_532), Some(65_532));
 }
 
 fn default_root() -> CliResult<PathBuf> {

@@ -5,10 +5,15 @@ mod args;
 mod client;
 mod commands;
 mod config;
+mod config_audit;
+mod config_queue;
+mod config_tools;
 mod error;
 mod home;
+mod private;
 mod render;
 mod server;
+mod tui;
 
 use clap::Parser;
 use error::exit;

@@ -38,7 +38,7 @@ fn show_prints_the_readme_and_the_schema() {
     assert_eq!(out(&custody(home.path(), &["contract", "show", "unit.v1"])), unit.readme);
     let schema = json(&custody(home.path(), &["contract", "show", "unit.v1", "-o", "json"]));
     assert_eq!(schema, serde_json::from_str::<Value>(unit.schema).unwrap());
-    let shape = json(&custody(home.path(), &["contract", "show", "ledger.v1", "--shape", "DispatchAdmitted"]));
+    let shape = json(&custody(home.path(), &["contract", "show", "ledger.v2", "--shape", "DispatchAdmitted"]));
     assert!(shape["$defs"]["unit.v1.Invocation"].is_object(), "a shape alone refers to nothing outside itself");
 }
 

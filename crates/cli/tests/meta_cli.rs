@@ -203,7 +203,7 @@ fn a_runner_that_fails_its_checks_is_exit_10() {
 fn a_runner_is_listed_when_no_engine_can_say_whether_its_image_is_here() {
     let home = home();
     std::fs::create_dir(home.path().join("runners")).unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/agent-runner.v1/golden");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/agent-runner.v2/golden");
     let first = std::fs::read_dir(golden).unwrap().next().unwrap().unwrap().path();
     std::fs::copy(first, home.path().join("runners/one.json")).unwrap();
     let output = custody(home.path(), &["runner", "ls", "-o", "json"]);

@@ -91,7 +91,7 @@ async fn streams_are_made_checked_and_never_cut() {
     assert_eq!((code(&unasked), error(&unasked)["code"].as_str()), (2, Some("CONFIRMATION_NEEDED")));
     let made = stage.custody(&["streams", "apply", "--yes", "-o", "json"]).await;
     assert_eq!(code(&made), 0, "{}", err(&made));
-    assert_eq!(json(&made).as_array().unwrap().len(), 5);
+    assert_eq!(json(&made).as_array().unwrap().len(), 6);
     assert_eq!(code(&stage.custody(&["streams", "diff"]).await), 0);
     assert_eq!(code(&stage.custody(&["streams", "guard"]).await), 0);
     let listed = json(&stage.custody(&["streams", "ls", "-o", "json"]).await);
@@ -193,7 +193,7 @@ fn authority(subject: &str, body: &Value) -> Option<Value> {
         _ => "LauncherDisabled",
     };
     // A body that breaks its contract is not answered, and the command times out.
-    custody_contracts::catalogue::check("ledger.v1", shape, body).ok()?;
+    custody_contracts::catalogue::check("ledger.v2", shape, body).ok()?;
     Some(match body["launcher"].as_str() {
         Some("taken") => json!({ "schema": "error.v1", "code": "LAUNCHER_REFUSED", "message": "it has another key" }),
         _ => json!({ "ok": { "seq": 5, "changed": true } }),

@@ -2,6 +2,9 @@
 //! Publishes ratios; never judges them: a slow machine is no failure, and no exit code depends on a time.
 
 mod accept;
+mod audit;
+mod bridge;
+mod dispatch;
 mod drive;
 mod events;
 mod rebuild;
@@ -28,6 +31,38 @@ pub(crate) enum BenchCommand {
         after_help = "Starts a nats-server of its own in a temporary folder, on the file system of --dir. Each measurement runs bare, ours, bare; when\nthe two bare runs differ by more than a quarter it is repeated, at most three times. Needs a release build to mean anything.\n\nExamples:\n  cargo run --release -p custody-cli -- bench log\n  custody bench log --seconds 10 --events 100000 -o json\n  custody bench log --dir /var/tmp"
     )]
     Log(LogArgs),
+    /// Dispatches: starting one beside starting its bare container, cold and warm
+    #[command(
+        after_help = "Starts an installation of its own in a temporary folder, with the image of an installed runner and an agent that says one\nline and ends. The bare part is the same box by the same engine API. Needs a release build, an engine, and a quiet machine.\n\nExamples:\n  cargo run --release -p custody-cli -- bench dispatch\n  custody bench dispatch --rounds 100 -o json | jq '{cold_ratio, warm_first_byte_ms_p50}'\n  custody bench dispatch --burst 0 --idle-seconds 60"
+    )]
+    Dispatch(dispatch::DispatchArgs),
+    /// Verifying a log: every signature, the tree and its checkpoints, beside reading and hashing the same file
+    #[command(
+        after_help = "Writes a signed log with a checkpoint every 256 messages into a temporary folder and verifies it as `audit verify FILE` does.\nThe bare part reads the same lines and puts their SHA-256 into the same tree. Needs a release build.\n\nExamples:\n  cargo run --release -p custody-cli -- bench audit\n  custody bench audit --events 100000 -o json"
+    )]
+    Audit(audit::AuditArgs),
+    /// The bridge: frames of one output to many websockets, beside a bare broadcast server
+    #[command(
+        after_help = "Ours goes through a nats-server of its own: publish, store, one tail, every socket. The clients are in this process too.\n\nExamples:\n  cargo run --release -p custody-cli -- bench bridge\n  custody bench bridge --clients 1000 --seconds 10 -o json"
+    )]
+    Bridge(BridgeArgs),
+}
+
+/// What `bench bridge` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BridgeArgs {
+    /// Websockets
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_100))]
+    clients: u64,
+    /// Frames a second to each
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    rate: u64,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Where the server's folder is made [default: the temporary folder]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// What `bench log` takes.
@@ -85,7 +120,15 @@ fn failed(error: impl std::fmt::Display) -> CliError {
 }
 
 pub(crate) async fn run(ctx: &Ctx, command: BenchCommand) -> CliResult {
-    let BenchCommand::Log(args) = command;
+    let args = match command {
+        BenchCommand::Log(args) => args,
+        BenchCommand::Dispatch(args) => {
+            let config = crate::config::Config::read(ctx.global.config.as_deref())?;
+            return Box::pin(dispatch::run(&ctx.render, &config, args)).await;
+        }
+        BenchCommand::Audit(args) => return audit::run(ctx, args).await,
+        BenchCommand::Bridge(args) => return bridge_beside_bare(ctx, args).await,
+    };
     let place = Place::make(args.dir.clone())?;
     if cfg!(debug_assertions) {
         notice("this is a debug build: cargo run --release -p custody-cli -- bench log");
@@ -97,6 +140,69 @@ pub(crate) async fn run(ctx: &Ctx, command: BenchCommand) -> CliResult {
     };
     place.clear().await;
     print(&ctx.render, &args, &result?)
+}
+
+async fn bridge_beside_bare(ctx: &Ctx, args: BridgeArgs) -> CliResult {
+    let place = Place::make(args.dir.clone())?;
+    if cfg!(debug_assertions) {
+        notice("this is a debug build: cargo run --release -p custody-cli -- bench bridge");
+    }
+    let every = std::time::Duration::from_micros(1_000_000 / args.rate);
+    let (frames, clients) = (args.rate * args.seconds, usize::try_from(args.clients).unwrap_or(usize::MAX));
+    let result = tokio::select! {
+        result = bridge::measure(&place, clients, frames, every) => result,
+        _ = tokio::signal::ctrl_c() => Err(CliError::exit_only(exit::INTERRUPTED)),
+    };
+    place.clear().await;
+    let both = result?;
+    let what = format!("{} websockets x {}/s", args.clients, args.rate);
+    let count = |n: u64| u32::try_from(n).map_or(f64::MAX, f64::from);
+    let rows = [
+        row(
+            &[&what, ", frames that arrived"].concat(),
+            "frames",
+            count(both.ours.frames),
+            count(both.bare.frames),
+            Target::AtLeast(1.0),
+            None,
+        ),
+        row(
+            &[&what, ", made to received, p50"].concat(),
+            "ms",
+            both.ours.ms(0.5),
+            both.bare.ms(0.5),
+            Target::None,
+            None,
+        ),
+        row(
+            &[&what, ", made to received, p99"].concat(),
+            "ms",
+            both.ours.ms(0.99),
+            both.bare.ms(0.99),
+            Target::None,
+            None,
+        ),
+    ];
+    if both.ours.frames < both.ours.wanted {
+        notice(format!("{} of {} frames arrived in time", both.ours.frames, both.ours.wanted));
+    }
+    if ctx.render.is_json() {
+        let document = json!({
+            "build": if cfg!(debug_assertions) { "debug" } else { "release" }, "version": env!("CARGO_PKG_VERSION"),
+            "cores": std::thread::available_parallelism().map(std::num::NonZero::get).ok(),
+            "clients": args.clients, "rate": args.rate, "seconds": args.seconds, "wanted": both.ours.wanted, "rows": rows,
+        });
+        return ctx.render.one("bench.v1", "version", &document);
+    }
+    let columns = [
+        col("MEASURE", "measure"),
+        col("UNIT", "unit"),
+        col("OURS", "ours"),
+        col("BARE", "bare"),
+        col("RATIO", "ratio"),
+        col("TARGET", "target"),
+    ];
+    ctx.render.list("bench-row.v1", "measure", &columns, &rows)
 }
 
 /// A word of warning when nothing here reaches a disk. Source: statfs(2), `TMPFS_MAGIC`.

@@ -29,7 +29,7 @@ pub(crate) enum ContractCommand {
     Ls,
     /// What a contract is for; its schema with -o json
     #[command(
-        after_help = "Examples:\n  custody contract show unit.v1\n  custody contract show unit.v1 -o json > unit.schema.json\n  custody contract show ledger.v1 --shape RunFinished"
+        after_help = "Examples:\n  custody contract show unit.v1\n  custody contract show unit.v1 -o json > unit.schema.json\n  custody contract show ledger.v2 --shape RunFinished"
     )]
     Show {
         /// Its name, for example unit.v1
@@ -40,7 +40,7 @@ pub(crate) enum ContractCommand {
     },
     /// Check a document against a contract
     #[command(
-        after_help = "Prints one line for each violation: JSON pointer, keyword, message.\n\nExamples:\n  custody contract validate unit.v1 dispatch.json\n  jq .data event.json | custody contract validate unit.v1 -\n  custody contract validate ledger.v1 event.json --shape RunFinished -o json\n\nExit codes: 0 valid, 1 not valid, 3 no such contract, shape or file."
+        after_help = "Prints one line for each violation: JSON pointer, keyword, message.\n\nExamples:\n  custody contract validate unit.v1 dispatch.json\n  jq .data event.json | custody contract validate unit.v1 -\n  custody contract validate ledger.v2 event.json --shape RunFinished -o json\n\nExit codes: 0 valid, 1 not valid, 3 no such contract, shape or file."
     )]
     Validate {
         /// The contract, for example unit.v1
@@ -62,7 +62,7 @@ pub(crate) enum ContractCommand {
         /// The newer one: NAME.vN or a schema file
         b: String,
     },
-    /// Schemas and the AsyncAPI description for other tools
+    /// Schemas, and the AsyncAPI and OpenAPI descriptions, for other tools
     #[command(subcommand)]
     Export(ExportCommand),
 }
@@ -75,6 +75,14 @@ pub(crate) enum ExportCommand {
         after_help = "Examples:\n  custody contract export asyncapi > asyncapi.json\n  custody contract export asyncapi ./api"
     )]
     Asyncapi {
+        /// Folder; made if missing
+        dir: Option<PathBuf>,
+    },
+    /// OpenAPI of the web's REST, to standard output or DIR/openapi.json
+    #[command(
+        after_help = "The document that a running server serves at /api/v1/openapi.json.\n\nExamples:\n  custody contract export openapi > openapi.json\n  custody contract export openapi ./api"
+    )]
+    Openapi {
         /// Folder; made if missing
         dir: Option<PathBuf>,
     },
@@ -95,6 +103,7 @@ pub(crate) async fn run(ctx: &Ctx, command: ContractCommand) -> CliResult {
         ContractCommand::Validate { name, file, shape } => validate(ctx, &name, &file, shape.as_deref()),
         ContractCommand::Diff { a, b } => compare(ctx, &a, &b),
         ContractCommand::Export(ExportCommand::Asyncapi { dir }) => export_asyncapi(dir.as_deref()),
+        ContractCommand::Export(ExportCommand::Openapi { dir }) => export_openapi(dir.as_deref()),
         ContractCommand::Export(ExportCommand::Schemas { dir }) => export_schemas(dir.as_deref()),
     }
 }
@@ -238,6 +247,17 @@ fn schema_of(text: &str) -> CliResult<Value> {
                 CliError::new(exit::FAILED, "SCHEMA_UNREADABLE", format!("{}: {}", path.display(), v.message))
                     .hint("give a JSON Schema")
             })
+        }
+    }
+}
+
+fn export_openapi(dir: Option<&Path>) -> CliResult {
+    let text = serde_json::to_string_pretty(&custody_http::rest::document())?;
+    match dir {
+        None => line(text),
+        Some(dir) => {
+            std::fs::create_dir_all(dir)?;
+            write(&dir.join("openapi.json"), &text)
         }
     }
 }

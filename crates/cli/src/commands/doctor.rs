@@ -3,6 +3,7 @@
 
 mod machine;
 mod remote;
+mod sandbox;
 
 use super::Ctx;
 use crate::client::Target;
@@ -19,9 +20,13 @@ const CHECK_WAIT: Duration = Duration::from_secs(5);
 /// Find out what is wrong, read-only.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Changes nothing; each check takes at most 5 s; no secret is printed, so the output can be put into a report.\n\nExamples:\n  custody doctor\n  custody doctor -o json | jq '.checks[] | select(.status != \"ok\")'\n\nExit codes: 0 nothing failed (warnings may be there), 1 a check failed."
+    after_help = "Changes nothing; each check takes at most 5 s; no secret is printed, so the output can be put into a report.\n\nWith --sandbox it launches probes through the running installation: dispatches like any other, recorded like any other.\n\nExamples:\n  custody doctor\n  custody doctor --sandbox\n  custody doctor --sandbox -o json | jq '.controls[] | select(.status == \"fail\")'\n  custody doctor -o json | jq '.checks[] | select(.status != \"ok\")'\n\nExit codes: 0 nothing failed (warnings may be there), 1 a check failed."
 )]
-pub(crate) struct DoctorArgs {}
+pub(crate) struct DoctorArgs {
+    /// Dispatch a probe and show every control of the sandbox, as set and as measured from inside
+    #[arg(long)]
+    sandbox: bool,
+}
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -86,7 +91,10 @@ async fn within(limit: Duration, check: &'static str, run: impl Future<Output = 
     }
 }
 
-pub(crate) async fn run(ctx: &Ctx, _: DoctorArgs) -> CliResult {
+pub(crate) async fn run(ctx: &Ctx, args: DoctorArgs) -> CliResult {
+    if args.sandbox {
+        return Box::pin(sandbox::run(ctx)).await;
+    }
     let mut checks = vec![Check::ok(
         "client",
         format!("custody {}, contracts {}", env!("CARGO_PKG_VERSION"), super::contract::set_digest()),
@@ -101,6 +109,7 @@ pub(crate) async fn run(ctx: &Ctx, _: DoctorArgs) -> CliResult {
         checks.push(bounded("engine", machine::engine()).await);
         checks.push(bounded("runners", machine::runners(target)).await);
         checks.push(bounded("model", machine::model(target)).await);
+        checks.push(machine::checkpoints(target));
     }
     report(&ctx.render, &checks)
 }

@@ -5,6 +5,7 @@ use crate::error::{CliError, CliResult, exit};
 use crate::home::process_started;
 use crate::render::{line, notice};
 use custody_ports::containers::Containers;
+use custody_ports::slots::Slots;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -49,6 +50,12 @@ async fn containers(target: &crate::client::Target) {
             Ok(()) => notice(format!("removed {}", status.name)),
             Err(error) => notice(format!("{} not removed: {error}", status.name)),
         }
+    }
+    // Slots of warm boxes that a killed `up` left mounted.
+    let slots = custody_docker::BindSlots::below(&target.home.path("pool"));
+    let left = slots.all().iter().try_for_each(|slot| slots.clear(slot)).and_then(|()| slots.close());
+    if let Err(error) = left {
+        notice(format!("slots of warm boxes are still mounted: {error}"));
     }
 }
 

@@ -2,6 +2,7 @@
 //! Must never print the secret half of a key, only where it is.
 
 use super::Ctx;
+use super::dispatch::{Why, many};
 use super::run::own_subject;
 use crate::client::{Operator, Target, rows};
 use crate::error::{CliError, CliResult, exit};
@@ -64,7 +65,7 @@ pub(crate) enum LauncherCommand {
     /// Refuse everything that a launcher asks from here on; register it again to undo
     #[command(
         visible_alias = "rm",
-        after_help = "Dispatches that run go on: custody dispatch stop ends them.\n\nExamples:\n  custody launcher disable web-chat --why 'key lost'"
+        after_help = "Dispatches that run go on unless --stop-running ends them.\n\nExamples:\n  custody launcher disable web-chat --why 'key lost' --stop-running"
     )]
     Disable {
         /// Its id
@@ -72,6 +73,9 @@ pub(crate) enum LauncherCommand {
         /// Why; recorded
         #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         why: String,
+        /// End what it began and has not ended, too, as revoked
+        #[arg(long)]
+        stop_running: bool,
     },
 }
 
@@ -87,13 +91,21 @@ pub(crate) async fn run(ctx: &Ctx, command: LauncherCommand) -> CliResult {
         }
         LauncherCommand::Ls => ls(ctx, &operator).await,
         LauncherCommand::Rotate { id, public_key } => rotate(ctx, &target, &operator, parse(&id)?, public_key).await,
-        LauncherCommand::Disable { id, why } => {
+        LauncherCommand::Disable { id, why, stop_running } => {
             let event = LauncherDisabled { launcher: parse(&id)?, by: by(), why };
             let answer = operator.command("launcher.disable", body("LauncherDisabled", &event)?).await?;
-            done(ctx, json!({ "launcher": id, "state": "disabled" }), &answer)
+            let mut row = json!({ "launcher": id, "state": "disabled" });
+            if stop_running {
+                let stopped = many(&operator, json!({ "launcher": id }), REVOKED_GRACE_MS, Why::Revoked).await?;
+                row["stopped"] = json!(stopped.len());
+            }
+            done(ctx, row, &answer)
         }
     }
 }
+
+/// Between TERM and KILL for what a disabled launcher began.
+const REVOKED_GRACE_MS: u64 = 2_000;
 
 /// What `register` says beside id and key.
 struct Asked {
@@ -123,7 +135,7 @@ fn by() -> String {
 /// A command's body, checked against its contract before anybody is asked.
 fn body(shape: &str, event: &impl Serialize) -> CliResult<Value> {
     let value = serde_json::to_value(event)?;
-    catalogue::check("ledger.v1", shape, &value).map_err(|e| CliError::new(exit::USAGE, "COMMAND_INVALID", e))?;
+    catalogue::check("ledger.v2", shape, &value).map_err(|e| CliError::new(exit::USAGE, "COMMAND_INVALID", e))?;
     Ok(value)
 }
 

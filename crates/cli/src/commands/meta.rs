@@ -136,7 +136,8 @@ Environment variables. A flag wins over its variable, a variable over the config
   CUSTODY_TIMEOUT        longest wait for an answer, as --timeout
   CUSTODY_NO_INPUT       true: never ask, as --no-input
   CUSTODY_LOG            what `up` and `serve` trace, for example warn,custody_engine=debug
-  CUSTODY_RUNNERS        folder with agent-runner.v1 documents     [runners in the cache folder]
+  CUSTODY_RUNNERS        folder with agent-runner.v2 documents     [runners in the cache folder]
+  CUSTODY_SOURCE         Custody's source tree, for runner build     [where an image was last built from]
   CUSTODY_NATS_SERVER    the nats-server executable                [bin/nats-server in the cache folder, then PATH]
   CUSTODY_LOCAL_MODEL    the local model's program                 [bin/custody-local-model in the cache folder]
   CUSTODY_MODEL_URL      address of a model, as `up --model-url`
@@ -195,12 +196,12 @@ Subjects on NATS. A launcher sees its own and nothing else.
   launch.<launcher>.dispatch       a launcher asks: a CloudEvent custody.launch.dispatch.v1 with a unit.v1
   reply.<launcher>.<dispatch>      what became of it: reply.v1
   ledger.<kind>.<id>               one entity of the ledger; kinds: dispatch run effect launcher key checkpoint
-  unit.<dispatch>.out              what a dispatch says: output.v1
+  unit.<dispatch>.out              what a dispatch says: output.v2
   unit.<dispatch>.in               what it is told
   transcript.<meeting>             segments of a meeting: transcript.v1
   command.<verb>, query.<verb>     requests of operators to authority and projector
 
-Streams: LEDGER (kept for ever), LAUNCH (30 days), OUTPUT (7 days), TRANSCRIPT, OBJ_blobs.
+Streams: LEDGER (kept for ever), LAUNCH (30 days), OUTPUT (7 days), TRANSCRIPT, OBJ_blobs, OBJ_workspaces.
 `custody contract export asyncapi` describes each of them with its schema.
 ";
 

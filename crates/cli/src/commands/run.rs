@@ -9,13 +9,14 @@ use crate::server::disk;
 use crate::server::local::CLI_LAUNCHER;
 use custody_contracts::box_protocol::FrameBody;
 use custody_contracts::canonical::{canonical, hex};
-use custody_contracts::ids::{LauncherId, LauncherRef, RunnerName, Subject, UnixMillis, WorkspaceId};
-use custody_contracts::launch;
+use custody_contracts::ids::{DispatchId, LauncherId, LauncherRef, RunnerName, Subject, UnixMillis, WorkspaceId};
+use custody_contracts::launch::{self, FollowUp};
 use custody_contracts::messages::{Chunk, Reply, ReplyOutcome};
 use custody_contracts::unit::{
     Entrypoint, Identity, Invocation, Limits, Mode, SessionStart, Start, Trigger, WorkspaceMount,
 };
 use custody_domain::admission::dispatch_id;
+use custody_domain::say::message_id;
 use custody_nats::JetOutput;
 use custody_ports::output::Output;
 use custody_projections::row::plain;
@@ -27,7 +28,7 @@ use std::time::Duration;
 /// Dispatch an agent with a prompt and watch it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  custody run 'What is the capital of France?'\n  custody run --session last 'And of Spain?'\n  custody run --workspace notes:ro 'Summarise @plan.md'\n  custody run --detach -o json 'Tidy up' | jq -r .dispatch\n\nExit codes: 0 completed, 5 refused, 7 timed out, 10 ended otherwise, 130 interrupted (the dispatch goes on)."
+    after_help = "Examples:\n  custody run 'What is the capital of France?'\n  custody run --session last 'And of Spain?'\n  custody run --workspace notes:ro 'Summarise @plan.md'\n  custody run --tool workspace_list --tool workspace_read 'What is here?'\n  custody run --detach -o json 'Tidy up' | jq -r .dispatch\n  custody run --turns 5 'Read plan.md'; custody run --follow-up last 'Now summarise it'\n\nExit codes: 0 completed, 5 refused, 7 timed out, 10 ended otherwise, 130 interrupted (the dispatch goes on)."
 )]
 pub(crate) struct RunArgs {
     /// What to ask; several words are joined. `-` reads standard input
@@ -36,7 +37,7 @@ pub(crate) struct RunArgs {
     /// The runner
     #[arg(long, default_value = "custody-agent")]
     runner: String,
-    /// A workspace and its mode, ID:ro or ID:rw; may be given several times
+    /// A workspace and its mode, ID:ro, ID:rw or ID:propose; may be given several times
     #[arg(long = "workspace", value_name = "ID:MODE")]
     workspaces: Vec<String>,
     /// Go on with a session: its id, a prefix of it, or `last`
@@ -57,6 +58,24 @@ pub(crate) struct RunArgs {
     /// Milliseconds without output after which it ends
     #[arg(long, value_parser = crate::args::parse_duration)]
     idle: Option<Duration>,
+    /// A tool that it may call through the gateway; may be given several times
+    #[arg(long = "tool", value_name = "NAME")]
+    tools: Vec<String>,
+    /// The most tool calls
+    #[arg(long, value_name = "N")]
+    tool_calls: Option<u64>,
+    /// The most tokens, sent and received
+    #[arg(long, value_name = "N")]
+    tokens: Option<u64>,
+    /// The most that its model calls may cost, in millionths of the accounting currency
+    #[arg(long, value_name = "N")]
+    cost_micros: Option<u64>,
+    /// Turns that its box takes; above 1 it stays for follow-ups until it was idle for too long
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    turns: Option<u64>,
+    /// Say it to this dispatch that has not ended, instead of beginning one: id, unique prefix, or `last`
+    #[arg(long, value_name = "DISPATCH", conflicts_with_all = ["session", "workspaces", "wall", "idle", "turns", "tools", "tool_calls", "tokens", "cost_micros"])]
+    follow_up: Option<String>,
     /// Wait for the end; the default
     #[arg(long, conflicts_with = "detach")]
     wait: bool,
@@ -147,21 +166,71 @@ fn has_space(target: &Target) -> CliResult {
 /// Publishes a launch and waits for its reply. Safe to call again with the same id and unit.
 pub(crate) async fn launch(target: &Target, request: LaunchRequest) -> CliResult<Reply> {
     let launcher = LauncherId::parse(&request.launcher).map_err(usage)?;
-    has_space(target)?;
-    let (connection, seed) = target.connect_launcher(launcher.as_str()).await?;
     let named = request.id.is_some();
-    let id = match request.id {
-        Some(id) => id,
-        None => hex(&crate::home::random::<16>()?),
-    };
+    let id = own_id(request.id)?;
     let mut event = launch::unsigned(&id, launcher.as_str(), &UnixMillis(now_ms()).rfc3339(), &request.unit)?;
     if named {
         // Who names a message wants to be able to send it again, byte for byte: no clock may be in it.
         event.remove("time");
     }
+    publish(target, &launcher, "dispatch", event, |bytes| {
+        // A message under an id that is taken is told apart by its bytes, and its refusal stands under that name.
+        vec![dispatch_id(&launcher, Some(&id), bytes), dispatch_id(&launcher, None, bytes)]
+    })
+    .await
+}
+
+/// Says more to a dispatch with the launcher's own key. Safe to call again with the same id and words.
+async fn say(target: &Target, launcher: &str, id: Option<String>, follow_up: &FollowUp) -> CliResult<Reply> {
+    let launcher = LauncherId::parse(launcher).map_err(usage)?;
+    let named = id.is_some();
+    let id = own_id(id)?;
+    let mut event = launch::unsigned_say(&id, launcher.as_str(), &UnixMillis(now_ms()).rfc3339(), follow_up)?;
+    if named {
+        event.remove("time");
+    }
+    publish(target, &launcher, "say", event, |bytes| {
+        vec![follow_up.dispatch.clone(), message_id(launcher.as_str(), Some(&id), bytes)]
+    })
+    .await
+}
+
+async fn follow_up(ctx: &Ctx, target: &Target, id: &str, text: String, args: &RunArgs) -> CliResult {
+    let answer = target.operator().await?.query("dispatch.get", json!({ "id": id })).await?;
+    let dispatch = answer.pointer("/row/dispatch").and_then(Value::as_str).unwrap_or_default();
+    let dispatch = DispatchId::parse(dispatch).map_err(usage)?;
+    let reply = say(target, &args.launcher, args.id.clone(), &FollowUp { dispatch, text }).await?;
+    if let Some(error) = refused(&reply) {
+        notice(format!("the follow-up is recorded as refused at sequence {}", reply.seq));
+        return Err(error);
+    }
+    if ctx.render.format.is_some() {
+        return ctx.render.one("reply.v1", "dispatch", &serde_json::to_value(&reply)?);
+    }
+    line(format!("{} follow-up accepted (sequence {})", reply.dispatch, reply.seq))
+}
+
+fn own_id(id: Option<String>) -> CliResult<String> {
+    match id {
+        Some(id) => Ok(id),
+        None => Ok(hex(&crate::home::random::<16>()?)),
+    }
+}
+
+/// Signs an event, publishes it on `launch.<launcher>.<verb>` and waits for the reply under one of the names.
+async fn publish(
+    target: &Target,
+    launcher: &LauncherId,
+    verb: &str,
+    mut event: serde_json::Map<String, Value>,
+    names: impl FnOnce(&[u8]) -> Vec<DispatchId>,
+) -> CliResult<Reply> {
+    has_space(target)?;
+    let (connection, seed) = target.connect_launcher(launcher.as_str()).await?;
     let key = nkeys::KeyPair::from_seed(seed.expose())
         .map_err(|e| CliError::new(exit::NOT_SIGNED_IN, "SEED_UNREADABLE", e))?;
     custody_trust::launch::sign(&mut event, &key).map_err(|e| CliError::new(exit::NOT_SIGNED_IN, "SIGNING", e))?;
+    let event_id = event.get("id").and_then(Value::as_str).map(str::to_owned);
     let bytes = canonical(&Value::Object(event)).into_bytes();
     if bytes.len() > launch::BYTES_MAX {
         return Err(CliError::new(
@@ -171,19 +240,17 @@ pub(crate) async fn launch(target: &Target, request: LaunchRequest) -> CliResult
         )
         .hint("put the text into a workspace file and ask with @FILE"));
     }
-    let dispatch = dispatch_id(&launcher, Some(&id), &bytes);
+    let names = names(&bytes);
     let bad = |e: custody_streams::subject::BadSubject| usage(e);
-    // A message under an id that is taken is told apart by its bytes, and its refusal stands under that name.
-    let by_bytes = dispatch_id(&launcher, None, &bytes);
     let mut replies = futures::stream::SelectAll::new();
-    for dispatch in [&dispatch, &by_bytes] {
-        let subject = LogSubject::reply(launcher.as_str(), dispatch.as_str()).map_err(bad)?.to_string();
+    for name in &names {
+        let subject = LogSubject::reply(launcher.as_str(), name.as_str()).map_err(bad)?.to_string();
         let subscriber = connection.client().subscribe(subject).await;
         replies.push(subscriber.map_err(|e| CliError::new(exit::UNREACHABLE, "NATS_UNREACHABLE", e))?);
     }
     // The subscriptions must be with the server before the message is.
     connection.client().flush().await.map_err(|e| CliError::new(exit::UNREACHABLE, "NATS_UNREACHABLE", e))?;
-    let publish = LogSubject::launch(launcher.as_str(), "dispatch").map_err(bad)?.to_string();
+    let publish = LogSubject::launch(launcher.as_str(), verb).map_err(bad)?.to_string();
     let ack = tokio::time::timeout(target.timeout, connection.client().request(publish, bytes.into())).await;
     let ack = ack.map_err(|_| {
         CliError::new(exit::TIMED_OUT, "NO_ACK", "the launch was not acknowledged in time")
@@ -195,17 +262,27 @@ pub(crate) async fn launch(target: &Target, request: LaunchRequest) -> CliResult
         return Err(CliError::new(exit::FAILED, "LAUNCH_NOT_STORED", error).hint("custody doctor"));
     }
     let wait = target.timeout.max(Duration::from_secs(10));
-    let reply = tokio::time::timeout(wait, replies.next()).await.map_err(|_| {
+    // A dispatch that is spoken to by many answers all of them on one subject.
+    let answered = async {
+        while let Some(message) = replies.next().await {
+            let reply: Reply = serde_json::from_slice(&message.payload)?;
+            if reply.event_id == event_id {
+                return Ok::<_, CliError>(Some(reply));
+            }
+        }
+        Ok(None)
+    };
+    let reply = tokio::time::timeout(wait, answered).await.map_err(|_| {
+        let named = names.first().map_or_else(String::new, ToString::to_string);
         CliError::new(
             exit::TIMED_OUT,
             "NO_REPLY",
-            format!("the launch is stored, and dispatch {dispatch} is not decided yet"),
+            format!("the message is stored, and nothing is decided yet ({named})"),
         )
         .hint("is the authority role running? custody status")
-    })?;
+    })??;
     let reply = reply
         .ok_or_else(|| CliError::new(exit::UNREACHABLE, "CONNECTION_LOST", "the connection ended before the reply"))?;
-    let reply = serde_json::from_slice(&reply.payload)?;
     connection.close().await;
     Ok(reply)
 }
@@ -221,17 +298,51 @@ pub(crate) fn refused(reply: &Reply) -> Option<CliError> {
     })
 }
 
+/// Everything that a dispatch's assistant said, as one text.
+pub(crate) async fn words_of(output: &JetOutput, dispatch: &str) -> CliResult<String> {
+    let stored = output.all(dispatch).await.map_err(|e| CliError::new(exit::UNREACHABLE, "OUTPUT_UNAVAILABLE", e))?;
+    let mut words = String::new();
+    for chunk in stored.iter().filter_map(|stored| serde_json::from_slice::<Chunk>(&stored.bytes).ok()) {
+        for frame in chunk.frames {
+            if let FrameBody::Text { text } = frame.body {
+                words.push_str(&text);
+            }
+        }
+    }
+    Ok(words)
+}
+
 /// Waits until a dispatch has ended and gives its row.
 pub(crate) async fn wait_end(operator: &Operator, dispatch: &str, limit: Duration) -> CliResult<Value> {
+    wait_end_telling(operator, dispatch, limit, |_| {}).await
+}
+
+/// Waits until a dispatch has ended; `told` hears of each change of what it waits for before it has a box.
+async fn wait_end_telling(
+    operator: &Operator,
+    dispatch: &str,
+    limit: Duration,
+    mut told: impl FnMut(&str),
+) -> CliResult<Value> {
     let until = tokio::time::Instant::now() + limit;
+    let (mut before, mut last_told) = (None, None);
     loop {
         match operator.query("dispatch.get", json!({ "id": dispatch })).await {
             Ok(answer) => {
                 let row = answer.get("row").cloned().unwrap_or(Value::Null);
                 let status = row.get("status").and_then(Value::as_str).unwrap_or_default();
-                if matches!(status, "completed" | "ended" | "refused") {
+                if matches!(status, "completed" | "parked" | "ended" | "refused") {
                     return Ok(row);
                 }
+                // Only what holds for two looks is worth a line: most wait for milliseconds.
+                let waits_for = row.get("waits_for").and_then(Value::as_str).map(str::to_owned);
+                if let Some(now) = waits_for.as_ref().filter(|now| before.as_ref() == Some(*now))
+                    && last_told.as_ref() != Some(now)
+                {
+                    told(now);
+                    last_told = Some(now.clone());
+                }
+                before = waits_for;
             }
             // Not folded yet, or the projector is just being restarted.
             Err(error) if matches!(error.exit, exit::NOT_FOUND | exit::UNREACHABLE | exit::TIMED_OUT) => {}
@@ -251,6 +362,9 @@ pub(crate) async fn run(ctx: &Ctx, args: RunArgs) -> CliResult {
         [dash] if dash == "-" => std::io::read_to_string(std::io::Read::take(std::io::stdin(), 1 << 20))?,
         words => words.join(" "),
     };
+    if let Some(id) = &args.follow_up {
+        return follow_up(ctx, &target, id, prompt, &args).await;
+    }
     let start = match &args.session {
         None => Start::Entrypoint(Entrypoint::Inline(prompt)),
         Some(id) => {
@@ -262,10 +376,18 @@ pub(crate) async fn run(ctx: &Ctx, args: RunArgs) -> CliResult {
         }
     };
     let ms = |d: Option<Duration>| d.and_then(|d| u64::try_from(d.as_millis()).ok());
-    let limits = Limits { wall_ms: ms(args.wall), idle_ms: ms(args.idle), ..Limits::default() };
+    let limits = Limits {
+        wall_ms: ms(args.wall),
+        idle_ms: ms(args.idle),
+        tokens: args.tokens,
+        cost_micros: args.cost_micros,
+        turns: args.turns,
+        tool_calls: args.tool_calls,
+    };
     let limits = (limits != Limits::default()).then_some(limits);
     let subject = args.subject.clone().unwrap_or_else(own_subject);
-    let unit = unit(&args.launcher, &subject, &args.runner, &args.workspaces, start, limits)?;
+    let mut unit = unit(&args.launcher, &subject, &args.runner, &args.workspaces, start, limits)?;
+    unit.tools.clone_from(&args.tools);
     let reply = launch(&target, LaunchRequest { launcher: args.launcher.clone(), id: args.id.clone(), unit }).await?;
     if let Some(error) = refused(&reply) {
         notice(format!("dispatch {} is recorded as refused at sequence {}", reply.dispatch, reply.seq));
@@ -289,7 +411,8 @@ pub(crate) async fn watch(ctx: &Ctx, target: &Target, dispatch: &str, limit: Dur
     let until = tokio::time::Instant::now() + limit;
     let show = show(ctx, &output, dispatch);
     let ended = async {
-        let row = wait_end(&operator, dispatch, limit).await?;
+        let told = |waits_for: &str| notice(format!("queued, {waits_for}"));
+        let row = wait_end_telling(&operator, dispatch, limit, told).await?;
         // What was stored before the end is shown before the end is told.
         tokio::time::sleep(Duration::from_millis(50)).await;
         Ok::<_, CliError>(row)
@@ -333,7 +456,11 @@ fn tell_end(ctx: &Ctx, dispatch: &str, row: &Value) -> CliResult {
         return Err(CliError::exit_only(exit::ENDED_FAILED));
     }
     Err(CliError::new(exit::ENDED_FAILED, "ENDED", format!("dispatch {dispatch} ended: {}{detail}", text("reason")))
-        .hint(format!("custody audit why {dispatch}; custody dispatch logs {dispatch}")))
+        .hint(if text("status") == "parked" {
+            format!("its session is kept: custody dispatch resume {dispatch}")
+        } else {
+            format!("custody audit why {dispatch}; custody dispatch logs {dispatch}")
+        }))
 }
 
 /// Prints frames until the last one.
@@ -348,7 +475,7 @@ pub(crate) async fn show(ctx: &Ctx, output: &JetOutput, dispatch: &str) -> CliRe
                 seen = frame.seq;
                 if ctx.render.is_json() {
                     if ctx.render.format == Some(crate::render::Format::Jsonl) {
-                        line(json!({ "schema": "box.v1", "dispatch": dispatch, "frame": frame }))?;
+                        line(json!({ "schema": "box.v2", "dispatch": dispatch, "frame": frame }))?;
                     }
                 } else {
                     print_frame(&frame.body)?;
@@ -395,6 +522,7 @@ fn print_frame(body: &FrameBody) -> CliResult {
         | FrameBody::Usage { .. }
         | FrameBody::Session { .. }
         | FrameBody::Log { .. }
+        | FrameBody::Turn { .. }
         | FrameBody::Exit { .. } => Ok(()),
     }
 }
@@ -408,11 +536,11 @@ pub(crate) fn print_chunks(ctx: &Ctx, dispatch: &str, stored: &[custody_ports::o
     }
     match ctx.render.format {
         Some(crate::render::Format::Json) => line(serde_json::to_string_pretty(
-            &json!({ "schema": "output.v1", "dispatch": dispatch, "frames": frames }),
+            &json!({ "schema": "output.v2", "dispatch": dispatch, "frames": frames }),
         )?),
         Some(crate::render::Format::Jsonl) => frames
             .iter()
-            .try_for_each(|frame| line(json!({ "schema": "box.v1", "dispatch": dispatch, "frame": frame }))),
+            .try_for_each(|frame| line(json!({ "schema": "box.v2", "dispatch": dispatch, "frame": frame }))),
         None | Some(crate::render::Format::Table) => frames.iter().try_for_each(|frame| print_frame(&frame.body)),
         Some(ref other) => Err(crate::render::unsupported(other)),
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
     after_help = "The configuration file names the server: [nats] url and credentials. `custody streams accounts` prints the\naccounts it needs, `custody streams apply` makes the streams.\n\nExamples:\n  custody serve --roles authority\n  custody serve --roles runtime,gateway --state /var/lib/custody\n  custody serve --roles authority --introduce runtime:PUBLIC_KEY:INSTANCE"
 )]
 pub(crate) struct ServeArgs {
-    /// authority, runtime, gateway, projector, or all; comma-separated
+    /// authority, runtime, gateway, projector, api, or all; comma-separated
     #[arg(long, value_delimiter = ',', required = true)]
     roles: Vec<String>,
     /// For authority: introduce another process's key, as ROLE:PUBLIC_KEY:INSTANCE; may be given several times
@@ -32,7 +32,7 @@ pub(crate) struct ServeArgs {
 }
 
 /// Roles that exist in this version, in the order in which they start.
-const ROLES: [Role; 4] = [Role::Authority, Role::Projector, Role::Gateway, Role::Runtime];
+const ROLES: [Role; 5] = [Role::Authority, Role::Projector, Role::Gateway, Role::Runtime, Role::Api];
 
 pub(crate) async fn run(ctx: &Ctx, args: ServeArgs) -> CliResult {
     super::up::init_tracing();
@@ -41,7 +41,8 @@ pub(crate) async fn run(ctx: &Ctx, args: ServeArgs) -> CliResult {
     target.home.prepare()?;
     if args.show_keys {
         let instance = target.home.instance()?;
-        for role in &wanted {
+        // The api role and the projector sign nothing, so they have no key to introduce.
+        for role in wanted.iter().filter(|r| !matches!(r, Role::Api | Role::Projector)) {
             let key = target.home.role_key(*role)?;
             line(format!("{}:{}:{instance}", role.as_str(), key.public_hex()))?;
         }
@@ -58,21 +59,27 @@ pub(crate) async fn run(ctx: &Ctx, args: ServeArgs) -> CliResult {
     let mut introduce = args.introduce.iter().map(|t| parse_key(t)).collect::<CliResult<Vec<_>>>()?;
     check_server(&target).await?;
     let cancel = CancellationToken::new();
-    let model = target.config.model.clone();
-    let mut roles = Roles::new(target, model, cancel.clone())?;
+    let models = target.config.models(target.config.default_model().cloned());
+    let mut roles = Roles::new(target, models, cancel.clone())?;
     let others: Vec<Role> = wanted.iter().copied().filter(|r| matches!(r, Role::Runtime | Role::Gateway)).collect();
     introduce.extend(roles.own_keys(&others)?);
+    let mut web = None;
+    roles.telemetry(&wanted).await?;
     for role in ROLES.iter().filter(|r| wanted.contains(r)) {
         match role {
             Role::Authority => drop(roles.authority(&introduce).await?),
             Role::Projector => roles.projector().await?,
             Role::Gateway => roles.gateway().await?,
             Role::Runtime => roles.runtime().await?,
-            Role::Api | Role::Scheduler => {}
+            Role::Api => web = Some(roles.api().await?),
+            Role::Scheduler => {}
         }
     }
     let names: Vec<_> = wanted.iter().map(|r| r.as_str()).collect();
     line(format!("serving {}", names.join(", ")))?;
+    if let Some(url) = web {
+        line(format!("open {url}"))?;
+    }
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut joined = tokio::spawn(roles.join());
@@ -145,7 +152,7 @@ fn parse_roles(words: &[String]) -> CliResult<Vec<Role>> {
             Some(role) => Ok(role),
             None => {
                 Err(CliError::new(exit::USAGE, "ROLE_UNKNOWN", format!("there is no role {word:?} in this version"))
-                    .hint("authority, runtime, gateway, projector, all"))
+                    .hint("authority, runtime, gateway, projector, api, all"))
             }
         })
         .collect()

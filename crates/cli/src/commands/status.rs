@@ -29,11 +29,13 @@ pub(crate) async fn run(ctx: &Ctx) -> CliResult {
         .await?;
     let summary = operator.query("audit.summary", json!({})).await?;
     let behind = projections.iter().filter_map(|p| p.get("seq").and_then(Value::as_u64)).min().unwrap_or(0);
+    let standings = crate::server::outside::standings(&target.home);
     let anomalies = summary.get("anomalies").and_then(Value::as_array).map_or(0, Vec::len);
     let document = json!({
         "state": "up", "address": up.nats_url, "pid": up.pid, "version": up.version, "model": up.model,
         "nats_pid": up.nats_pid, "folder": target.home.root(), "open_dispatches": rows(&open).len(),
         "ledger_seq": behind, "checkpoint": summary.get("checkpoint"), "anomalies": anomalies,
+        "checkpoint_copies": standings,
     });
     match ctx.render.format() {
         Format::Table | Format::Wide => {
@@ -42,7 +44,13 @@ pub(crate) async fn run(ctx: &Ctx) -> CliResult {
                 "model {} · {} open dispatches · ledger at {behind} · {anomalies} anomalies",
                 up.model,
                 rows(&open).len()
-            ))
+            ))?;
+            for place in &standings {
+                let wrong = place.error.as_ref().map_or_else(String::new, |e| format!(" · {e}"));
+                let text = format!("checkpoints up to {} at {}{wrong}", place.size, place.name);
+                crate::render::line(custody_projections::row::plain(&text, 300))?;
+            }
+            Ok(())
         }
         _ => ctx.render.one("status.v1", "state", &document),
     }

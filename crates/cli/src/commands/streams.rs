@@ -1,7 +1,7 @@
 //! `custody streams`: the streams of a server beside what they should be, and the accounts that an outside server
 //! needs. Must never print the secret half of a key.
 
-use super::Ctx;
+use super::{Ctx, confirm};
 use crate::client::{Target, rows};
 use crate::error::{CliError, CliResult, exit};
 use crate::home::write_secret;
@@ -16,7 +16,6 @@ use custody_streams::diff::Change;
 use custody_streams::guard::{Finding, check_server, check_stream};
 use custody_streams::spec::{StreamSpec, TRANSCRIPT};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -202,25 +201,6 @@ async fn apply(ctx: &Ctx, target: &Target, yes: bool) -> CliResult {
         return Ok(());
     }
     print_changes(&ctx.render, &done)
-}
-
-/// Asks for a yes; where nobody can be asked, that is an error.
-fn confirm(ctx: &Ctx, what: &str) -> CliResult {
-    let asked = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if ctx.global.no_input || ctx.render.is_json() || !asked {
-        return Err(
-            CliError::new(exit::USAGE, "CONFIRMATION_NEEDED", format!("this would {what}")).hint("say so with --yes")
-        );
-    }
-    let mut err = std::io::stderr().lock();
-    write!(err, "{what}? Type yes: ")?;
-    err.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if answer.trim() == "yes" {
-        return Ok(());
-    }
-    Err(CliError::new(exit::REFUSED, "NOT_CONFIRMED", "nothing was changed"))
 }
 
 /// An address without a user name or password in it.

@@ -55,7 +55,7 @@ pub(crate) struct Filters {
 /// Follow the ledger.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Values of one flag are alternatives, different flags narrow. Notices go to standard error.\n\nExamples:\n  custody tail\n  custody tail -n 100 --outcome refused,failed\n  custody tail --after-seq 10422 -o jsonl"
+    after_help = "Values of one flag are alternatives, different flags narrow. Notices go to standard error.\n\nExamples:\n  custody tail\n  custody tail -n 100 --outcome refused,failed\n  custody tail --after-seq 10422 -o jsonl\n  custody tail --tui"
 )]
 pub(crate) struct TailArgs {
     #[command(flatten)]
@@ -63,6 +63,12 @@ pub(crate) struct TailArgs {
     /// Stop at the end instead of following
     #[arg(long)]
     no_follow: bool,
+    /// On the whole screen, with keys: ? shows them
+    #[arg(long, conflicts_with_all = ["no_follow", "cursor_file", "until", "since", "lines"])]
+    tui: bool,
+    /// With --tui: stay on the terminal's own screen, for recording
+    #[arg(long, requires = "tui")]
+    no_alt_screen: bool,
 }
 
 const COLUMNS: [(Column, usize); 11] = [
@@ -80,6 +86,13 @@ const COLUMNS: [(Column, usize); 11] = [
 ];
 
 pub(crate) async fn run(ctx: &Ctx, args: TailArgs) -> CliResult {
+    if args.tui {
+        let operator = ctx.target()?.operator().await?;
+        let mut app = crate::tui::App::new(crate::tui::Mode::Tail, ctx.render.color);
+        app.only_bad = args.filters.outcome.iter().any(|o| o == "refused" || o == "failed");
+        app.filter = args.filters.subject.iter().chain(&args.filters.dispatch).next().cloned().unwrap_or_default();
+        return crate::tui::run(&operator, app, !args.no_alt_screen, args.filters.after_seq).await;
+    }
     follow(ctx, args.filters, !args.no_follow).await
 }
 

@@ -6,7 +6,7 @@ use crate::error::{CliError, CliResult, exit};
 use crate::home::{UpFile, process_started};
 use crate::render::{line, notice};
 use crate::server::roles::Roles;
-use crate::server::{disk, local};
+use crate::server::{disk, local, web};
 use custody_contracts::events::DispatchStopRequested;
 use custody_engine::authority::commands::Commands;
 use custody_ports::requests::Request;
@@ -55,10 +55,14 @@ pub(crate) async fn run(ctx: &Ctx, args: UpArgs) -> CliResult {
         .hint("custody status, or custody down first"));
     }
     target.home.prepare()?;
+    // Before the process that goes on without a terminal: its log must not hold the key.
+    if let Some((subject, key)) = web::first_user(&target)? {
+        line(format!("admin key of {subject}, shown only now: {key}"))?;
+    }
     if args.detach {
         return detach(&target, args).await;
     }
-    foreground(target, args).await
+    Box::pin(foreground(target, args)).await
 }
 
 async fn detach(target: &Target, args: UpArgs) -> CliResult {
@@ -110,7 +114,11 @@ async fn detach(target: &Target, args: UpArgs) -> CliResult {
 }
 
 fn ready(up: &UpFile) -> CliResult {
-    line(format!("Custody {} runs: NATS at {}, model {}, pid {}", up.version, up.nats_url, up.model, up.pid))
+    line(format!("Custody {} runs: NATS at {}, model {}, pid {}", up.version, up.nats_url, up.model, up.pid))?;
+    match &up.http_url {
+        Some(url) => line(format!("open {url}")),
+        None => Ok(()),
+    }
 }
 
 async fn foreground(target: Target, args: UpArgs) -> CliResult {
@@ -133,11 +141,13 @@ async fn foreground(target: Target, args: UpArgs) -> CliResult {
     let started = async {
         local::prepare_streams(&target, &server).await?;
         let (model, child) = local::model(&target, args.model_url.clone(), &helpers).await?;
-        let up = up_file(&server, model.as_ref().map_or("none", |m| m.model.as_str()));
+        let mut up = up_file(&server, model.as_ref().map_or("none", |m| m.model.as_str()));
         // Roles connect through the same file that clients read, so it is there before them, under another name.
         let target = Target { config: with_url(&target, server.url()), ..target.clone() };
-        let mut roles = Roles::new(target, model, cancel.clone())?;
+        let models = target.config.models(model);
+        let mut roles = Roles::new(target, models, cancel.clone())?;
         let authority = local::start_roles(&mut roles).await?;
+        up.http_url = Some(roles.api().await?);
         Ok::<_, CliError>((up, roles, authority, child))
     };
     let outcome = tokio::select! {
@@ -161,13 +171,19 @@ async fn foreground(target: Target, args: UpArgs) -> CliResult {
     ));
     let watching = tokio::spawn(local::watch_server(server.clone(), helpers.clone()));
     let disk = tokio::spawn(disk::watch(server.clone(), target.home.path("nats"), helpers.clone()));
-    local::register_cli(&target, &authority).await?;
+    local::register_own(&target, &authority).await?;
+    local::grant_own(&target, &authority).await?;
     target.home.write_up(&up)?;
     ready(&up)?;
     let commands = authority.commands.clone();
     let mut joined = tokio::spawn(roles.join());
+    // A task that has been waited for must not be waited for again.
+    let mut over = false;
     let result = tokio::select! {
-        ended = &mut joined => ended.map_err(|e| CliError::new(exit::FAILED, "ROLE_FAILED", e)).and_then(|r| r),
+        ended = &mut joined => {
+            over = true;
+            ended.map_err(|e| CliError::new(exit::FAILED, "ROLE_FAILED", e)).and_then(|r| r)
+        }
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
     };
@@ -177,7 +193,7 @@ async fn foreground(target: Target, args: UpArgs) -> CliResult {
     target.home.clear_up();
     cancel.cancel();
     helpers.cancel();
-    if !joined.is_finished() {
+    if !over {
         // Roles end at their next await; what they could not record is recorded by the next start.
         let _late = tokio::time::timeout(Duration::from_secs(5), &mut joined).await;
     }
@@ -206,6 +222,7 @@ fn up_file(server: &custody_nats::server::Supervised, model: &str) -> UpFile {
         model: model.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         nats_pid: server.pid(),
+        http_url: None,
     }
 }
 
@@ -244,7 +261,7 @@ async fn drain(
 
 async fn stop_one(commands: &Commands, id: &str) {
     let Ok(dispatch) = custody_contracts::ids::DispatchId::parse(id) else { return };
-    let event = DispatchStopRequested { dispatch, by: "custody-down".into(), grace_ms: 5_000 };
+    let event = DispatchStopRequested { dispatch, by: "custody-down".into(), grace_ms: 5_000, reason: None };
     let request = Request {
         subject: "command.dispatch.stop".into(),
         bytes: serde_json::to_vec(&event).unwrap_or_default(),

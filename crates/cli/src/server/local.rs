@@ -2,12 +2,23 @@
 //! command line's own launcher.
 
 use crate::client::Target;
+use crate::commands::run::own_subject;
 use crate::error::{CliError, CliResult, exit};
 use crate::render::notice;
+use crate::server::clock::now_ms;
 use crate::server::model;
 use crate::server::roles::{Authority, Roles};
+use custody_contracts::canonical::{canonical, derived_id, digest};
 use custody_contracts::events::{LauncherRegistered, Role, SignatureRule};
-use custody_contracts::ids::LauncherId;
+use custody_contracts::grant::{
+    ApprovalFor, ApprovalRule, ConsentMethod, Grant, GrantLimits, GrantTerms, TriggerPattern,
+};
+use custody_contracts::ids::{GrantId, LauncherId, LauncherRef, Subject, UnixMillis, WorkspaceId};
+use custody_contracts::unit::{Mode, Trigger, WorkspaceMount};
+use custody_contracts::workload::LAUNCHER;
+use custody_domain::grant::statement;
+use custody_domain::tool::Tools;
+use custody_engine::authority::grants::IssueGrant;
 use custody_engine::authority::launchers::Launchers;
 use custody_engine::inference::ModelConfig;
 use custody_nats::facts::{SyncAssumption, guard};
@@ -69,14 +80,28 @@ fn accounts(target: &Target, launchers: &Launchers) -> CliResult<Accounts> {
         services.push((user, UserKey::parse(user.as_str(), &seed.public_key()).map_err(bad)?));
     }
     let mut known = launchers.enabled();
-    let cli = target.home.seed(&format!("launchers/{CLI_LAUNCHER}.nk"))?;
-    known.entry(CLI_LAUNCHER.into()).or_insert_with(|| cli.public_key());
+    for (own, _) in own_launchers(target) {
+        let seed = target.home.seed(&format!("launchers/{own}.nk"))?;
+        known.entry(own).or_insert_with(|| seed.public_key());
+    }
     let mut out = Vec::new();
     for (id, key) in known {
         let Ok(parsed) = LauncherId::parse(&id) else { continue };
         out.push(Launcher { id: parsed, key: UserKey::parse(&id, &key).map_err(bad)? });
     }
     Ok(Accounts { services, launchers: out, system: Vec::new() })
+}
+
+/// The launchers of this machine itself, with what people call them: the command line's, the web chat's and, where it is
+/// configured, that of the runtime's HTTP face.
+fn own_launchers(target: &Target) -> Vec<(String, &'static str)> {
+    let face =
+        target.config.runtime.http.as_ref().map(|_| (LAUNCHER.to_owned(), "runtime's HTTP face on this machine"));
+    let always = [
+        (CLI_LAUNCHER.to_owned(), "command line on this machine"),
+        (target.config.http.launcher.clone(), "web chat on this machine"),
+    ];
+    always.into_iter().chain(face).collect()
 }
 
 /// A connection to a server that is not in `up.json` yet.
@@ -139,8 +164,8 @@ pub(crate) async fn model(
         }
         return Ok((Some(serde_json::from_value(value)?), None));
     }
-    if target.config.model.is_some() {
-        return Ok((target.config.model.clone(), None));
+    if let Some(model) = target.config.default_model() {
+        return Ok((Some(model.clone()), None));
     }
     let Some(program) = target.config.local_model().filter(|_| target.config.local_model.enabled) else {
         notice(
@@ -160,6 +185,7 @@ pub(crate) async fn model(
 /// Every role of this machine, started in the order in which they need each other.
 pub(crate) async fn start_roles(roles: &mut Roles) -> CliResult<Authority> {
     let keys = roles.own_keys(&[Role::Runtime, Role::Gateway])?;
+    roles.telemetry(&[Role::Authority, Role::Projector, Role::Gateway, Role::Runtime]).await?;
     let authority = roles.authority(&keys).await?;
     roles.projector().await?;
     roles.gateway().await?;
@@ -167,28 +193,114 @@ pub(crate) async fn start_roles(roles: &mut Roles) -> CliResult<Authority> {
     Ok(authority)
 }
 
-/// Registers the command line as a launcher, once.
-pub(crate) async fn register_cli(target: &Target, authority: &Authority) -> CliResult {
-    if authority.launchers.get(CLI_LAUNCHER).registered().is_some() {
-        return Ok(());
+/// Registers the launchers of this machine itself, once.
+pub(crate) async fn register_own(target: &Target, authority: &Authority) -> CliResult {
+    for (id, name) in own_launchers(target) {
+        if authority.launchers.get(&id).registered().is_some() {
+            continue;
+        }
+        let seed = target.home.seed(&format!("launchers/{id}.nk"))?;
+        let body = LauncherRegistered {
+            launcher: LauncherId::parse(&id).map_err(|e| CliError::new(exit::FAILED, "LAUNCHER", e))?,
+            public_key: seed.public_key(),
+            name: name.into(),
+            signature: SignatureRule::Required,
+            subjects: vec!["*".into()],
+            by: "custody-up".into(),
+        };
+        let request = custody_ports::requests::Request {
+            subject: "command.launcher.register".into(),
+            bytes: serde_json::to_vec(&body)?,
+            reply_to: String::new(),
+        };
+        authority.commands.carry_out(&request).await.map_err(CliError::from_doc)?;
     }
-    let seed = target.home.seed(&format!("launchers/{CLI_LAUNCHER}.nk"))?;
-    let launcher = LauncherId::parse(CLI_LAUNCHER).map_err(|e| CliError::new(exit::FAILED, "LAUNCHER", e))?;
-    let body = LauncherRegistered {
-        launcher,
-        public_key: seed.public_key(),
-        name: "command line on this machine".into(),
-        signature: SignatureRule::Required,
-        subjects: vec!["*".into()],
-        by: "custody-up".into(),
-    };
-    let request = custody_ports::requests::Request {
-        subject: "command.launcher.register".into(),
-        bytes: serde_json::to_vec(&body)?,
-        reply_to: String::new(),
-    };
-    authority.commands.carry_out(&request).await.map_err(CliError::from_doc)?;
     Ok(())
+}
+
+/// How long the grants of this machine's own launchers last.
+const OWN_GRANT_MS: u64 = 90 * 86_400_000;
+/// So long before their end they are given anew.
+const OWN_GRANT_AHEAD_MS: u64 = 30 * 86_400_000;
+
+/// Gives this machine's own launchers a grant in the name of its operator, who sets it up and thereby agrees: once, and
+/// anew before it ends. One that was revoked stays revoked.
+pub(crate) async fn grant_own(target: &Target, authority: &Authority) -> CliResult {
+    let subject = own_subject();
+    for (id, _) in own_launchers(target) {
+        let named = launcher_ref(target, &id);
+        let now = UnixMillis(now_ms());
+        let known = authority.commands.grants.grants.with(|book| {
+            let of = |grant: &Grant| grant.subject.as_str() == subject && grant.launcher.as_str() == named;
+            let own = book.all().filter(|(_, held)| of(&held.issued.grant)).max_by_key(|(_, held)| held.seq);
+            own.map(|(_, held)| (held.issued.grant.terms(), held.revoked.is_some()))
+        });
+        let mut terms = match known {
+            Some((_, true)) => continue,
+            Some((terms, false)) => {
+                let ends = UnixMillis::parse(&terms.expires).unwrap_or_default();
+                if ends.0 > now.0 + OWN_GRANT_AHEAD_MS {
+                    continue;
+                }
+                terms
+            }
+            None => own_terms(target, &subject, &id, &named)?,
+        };
+        terms.launcher_key = target.home.seed(&format!("launchers/{id}.nk"))?.public_key();
+        terms.not_before = now.rfc3339();
+        terms.expires = UnixMillis(now.0 + OWN_GRANT_MS).rfc3339();
+        let said = canonical(&serde_json::to_value(&terms)?);
+        terms.id = GrantId::parse(&derived_id("g-", &[said.as_bytes()])).map_err(bad_grant)?;
+        let shown = digest(statement(&terms).as_bytes());
+        let ask = IssueGrant {
+            wanted: Some(terms),
+            request: None,
+            method: ConsentMethod::Operator,
+            session: None,
+            statement_digest: Some(shown),
+            parent: None,
+            by: "custody-up".into(),
+        };
+        authority.commands.grants.issue(ask).await.map_err(CliError::from_doc)?;
+    }
+    Ok(())
+}
+
+fn bad_grant(error: impl std::fmt::Display) -> CliError {
+    CliError::new(exit::FAILED, "GRANT", error)
+}
+
+/// A launcher of this machine as the units that it makes name it.
+fn launcher_ref(target: &Target, id: &str) -> String {
+    let kind = if id == CLI_LAUNCHER || id == target.config.http.launcher { "user:" } else { "integration:" };
+    [kind, id].concat()
+}
+
+/// What the operator lets a launcher of this machine do: everything on the workspace that everybody begins with.
+fn own_terms(target: &Target, subject: &str, id: &str, named: &str) -> CliResult<GrantTerms> {
+    let face = id != CLI_LAUNCHER && id != target.config.http.launcher;
+    let on = match face {
+        // Its caller says what set a workload off.
+        true => vec![Trigger::Message, Trigger::Scheduled, Trigger::Event, Trigger::Transcription],
+        false => vec![Trigger::Message],
+    };
+    Ok(GrantTerms {
+        id: GrantId::parse("g-new").map_err(bad_grant)?,
+        subject: Subject::parse(subject).map_err(bad_grant)?,
+        launcher: LauncherRef::parse(named).map_err(bad_grant)?,
+        launcher_key: String::new(),
+        tools: Tools::builtin().names().map(str::to_owned).collect(),
+        workspaces: vec![WorkspaceMount {
+            id: WorkspaceId::parse(super::workspaces::DEFAULT).map_err(bad_grant)?,
+            mode: Mode::Rw,
+        }],
+        trigger: TriggerPattern { on, cron: None, integration: None },
+        constraints: Vec::new(),
+        limits: GrantLimits { dispatches: 100_000, window_ms: 86_400_000, budget_micros: None, per_dispatch: None },
+        approval: ApprovalRule { rule: ApprovalFor::Gated, approvers: None },
+        not_before: String::new(),
+        expires: String::new(),
+    })
 }
 
 /// Keeps the server's accounts in step with the launchers of the ledger, until cancelled.

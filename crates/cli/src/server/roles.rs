@@ -2,41 +2,56 @@
 //! `runtime` sees the container engine, only `gateway` the model's key, only `authority` the key that signs decisions.
 
 use crate::client::Target;
+use crate::config::BackendKind;
 use crate::error::{CliError, CliResult, exit};
 use crate::home::boot_id;
 use crate::server::clock::SystemClock;
-use custody_contracts::events::{CheckpointSigned, KeyIntroduced, Kind, Role};
-use custody_docker::{Docker, Profile};
+use crate::server::{cluster, face, outside, telemetry, web, workspaces};
+use custody_contracts::events::{KeyIntroduced, Kind, Role};
+use custody_docker::BindSlots;
 use custody_engine::authority::admission::{self, Admission};
 use custody_engine::authority::commands::{self, Commands};
+use custody_engine::authority::grants::GrantDesk;
 use custody_engine::authority::launchers::Launchers;
 use custody_engine::authority::notary::{self, Notary};
+use custody_engine::authority::open::OpenDispatches;
+use custody_engine::authority::say::FollowUps;
+use custody_engine::authority::workspaces::WorkspaceBook;
 use custody_engine::checked::CheckedLog;
 use custody_engine::gateway::{self, Gateway};
-use custody_engine::inference::{Door, ModelConfig};
+use custody_engine::grants::Grants;
+use custody_engine::inference::{Door, Models};
 use custody_engine::projector::Projector;
 use custody_engine::runners::Runners;
-use custody_engine::runtime::{self, Runtime, RuntimeConfig};
+use custody_engine::runtime::{self, Classes, PoolConfig, Runtime, RuntimeConfig, SystemWorkspaces};
+use custody_engine::tools::ToolBook;
+use custody_engine::upstream::Upstreams;
 use custody_ledger::{Entity, Log, LogError, Sign};
 use custody_nats::{Connection, JetBlobs, JetLaunches, JetLog, JetOutput, NatsRequests};
+use custody_ports::clock::Clock;
+use custody_ports::slots::Slots;
 use custody_store::SledSnapshots;
 use custody_streams::accounts::ServiceUser;
+use custody_telemetry::Telemetry;
 use custody_trust::RoleKey;
-use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How long a role waits until authority has introduced its key.
 const KEY_WAIT: Duration = Duration::from_secs(30);
+/// How long the other roles may take to end once one has failed.
+const STOP_MAX: Duration = Duration::from_secs(4);
 
 /// The roles of this process.
 pub(crate) struct Roles {
     target: Target,
     instance: String,
-    model: Option<ModelConfig>,
+    models: Option<Models>,
+    telemetry: Option<Telemetry>,
+    /// What the metrics ask for the projections' places.
+    watched: telemetry::Watched,
     cancel: CancellationToken,
     tasks: JoinSet<(&'static str, Result<(), String>)>,
 }
@@ -61,9 +76,10 @@ fn stopped(name: &str, why: &str) -> CliError {
 
 impl Roles {
     /// No role yet.
-    pub(crate) fn new(target: Target, model: Option<ModelConfig>, cancel: CancellationToken) -> CliResult<Roles> {
+    pub(crate) fn new(target: Target, models: Option<Models>, cancel: CancellationToken) -> CliResult<Roles> {
         let instance = target.home.instance()?;
-        Ok(Roles { target, instance, model, cancel, tasks: JoinSet::new() })
+        let tasks = JoinSet::new();
+        Ok(Roles { target, instance, models, telemetry: None, watched: Arc::default(), cancel, tasks })
     }
 
     fn key(&self, role: Role) -> CliResult<Arc<RoleKey>> {
@@ -73,7 +89,28 @@ impl Roles {
     async fn log(&self, user: ServiceUser) -> CliResult<(Connection, Arc<dyn Log>)> {
         let connection = self.target.connect(user).await?;
         let log = JetLog::open(&connection).await.map_err(|e| failed("the LEDGER stream", e))?;
-        Ok((connection, Arc::new(CheckedLog::new(Arc::new(log)))))
+        let log: Arc<dyn Log> = Arc::new(CheckedLog::new(Arc::new(log)));
+        Ok((connection, telemetry::log(self.telemetry.as_ref(), log)))
+    }
+
+    /// Counts and traces what these roles do, when the configuration says so. Before the first role is started.
+    pub(crate) async fn telemetry(&mut self, wanted: &[Role]) -> CliResult {
+        if !self.target.config.telemetry.wanted() {
+            return Ok(());
+        }
+        let made = telemetry::new(&self.target, &self.instance, wanted)?;
+        let user = wanted.iter().find_map(|role| ServiceUser::parse(role.as_str()));
+        let (connection, log) = self.log(user.unwrap_or(ServiceUser::Operator)).await?;
+        if let Some(listener) = telemetry::listen(&self.target).await? {
+            let refresh = telemetry::refresh(&made, &connection, self.watched.clone());
+            self.spawn(
+                "metrics",
+                custody_telemetry::serve::serve(made.counts.clone(), refresh, listener, self.cancel.clone()),
+            );
+        }
+        self.telemetry = Some(made.clone());
+        self.spawn("telemetry", made.run(log, self.cancel.clone()));
+        Ok(())
     }
 
     fn spawn<E: std::fmt::Display>(
@@ -119,8 +156,35 @@ impl Roles {
         let signer: Arc<dyn Sign> = key.clone();
         let clock = Arc::new(SystemClock);
         let launchers = Launchers::default();
-        let commands =
-            Commands { log: log.clone(), signer: signer.clone(), clock: clock.clone(), launchers: launchers.clone() };
+        let workspaces = WorkspaceBook::default();
+        let open = OpenDispatches::default();
+        let grants = Grants::default();
+        let follow_ups = FollowUps {
+            log: log.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            launchers: launchers.clone(),
+            inputs: Arc::new(JetOutput::new(&connection)),
+            grants: grants.clone(),
+        };
+        let desk = GrantDesk {
+            log: log.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            launchers: launchers.clone(),
+            workspaces: workspaces.clone(),
+            grants: grants.clone(),
+            base: issuer(&self.target.config.audit.origin),
+        };
+        let commands = Commands {
+            log: log.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            launchers: launchers.clone(),
+            workspaces: workspaces.clone(),
+            follow_ups: follow_ups.clone(),
+            grants: desk.clone(),
+        };
         let own = KeyIntroduced {
             kid: key.kid().to_owned(),
             role: Role::Authority,
@@ -131,15 +195,32 @@ impl Roles {
             commands.introduce(event.clone()).await.map_err(|e| failed("introducing a key", e.message))?;
         }
         let (sender, caught_up) = tokio::sync::oneshot::channel();
-        let following = launchers.clone().run(log.clone(), self.cancel.clone(), sender);
+        let following = launchers.clone().run(open.clone(), grants.clone(), log.clone(), self.cancel.clone(), sender);
         self.spawn("launchers", following);
         if caught_up.await.is_err() {
             return Err(self.first_end().await);
         }
+        self.workspaces(&workspaces, &commands, log.clone(), signer.clone()).await?;
         let runners = Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?;
         let launches = JetLaunches::open(&connection).await.map_err(|e| failed("the LAUNCH stream", e))?;
-        let admission =
-            Admission { log: log.clone(), signer, clock: clock.clone(), launchers: launchers.clone(), runners };
+        let admission = Admission {
+            log: log.clone(),
+            signer,
+            clock: clock.clone(),
+            launchers: launchers.clone(),
+            workspaces,
+            grants,
+            runners,
+            tools: self.tools()?,
+            open,
+            rules: self.target.config.queue.rules(),
+            follow_ups,
+        };
+        let cancel = self.cancel.clone();
+        self.spawn::<LogError>("grants", async move {
+            desk.end_fallen(cancel).await;
+            Ok(())
+        });
         let (cancel, launches) = (self.cancel.clone(), Arc::new(launches));
         self.spawn::<LogError>("admission", async move {
             admission::run(admission, launches, cancel).await;
@@ -152,26 +233,52 @@ impl Roles {
             commands::run(serving, Arc::new(requests), cancel).await;
             Ok(())
         });
-        let notary = Notary { log, key, clock, origin: self.target.config.audit.origin.clone(), copy: self.copies() };
+        let times: Arc<dyn Clock> = clock.clone();
+        let (copy, places) = outside::copies(&self.target, &log, &times, &self.cancel)?;
+        let stop = self.cancel.clone();
+        self.spawn::<LogError>("checkpoints outside", async move {
+            stop.cancelled().await;
+            for place in places {
+                if let Err(error) = place.await {
+                    tracing::error!(%error, "a place for checkpoints ended badly");
+                }
+            }
+            Ok(())
+        });
+        let notary = Notary { log, key, clock, origin: self.target.config.audit.origin.clone(), copy };
         self.spawn("notary", notary::run(notary, self.cancel.clone()));
         Ok(Authority { launchers, commands })
     }
 
-    /// Every checkpoint leaves the log: into the state folder, and into the files that the operator named.
-    fn copies(&self) -> notary::CopyOutside {
-        let mut files = vec![self.target.home.path("checkpoints/notes.jsonl")];
-        files.extend(self.target.config.audit.copies.iter().cloned());
-        let latest = self.target.home.path("checkpoints/latest");
-        Arc::new(move |signed: &CheckpointSigned| {
-            for file in &files {
-                if let Err(error) = append_line(file, signed) {
-                    tracing::error!(%error, file = %file.display(), "checkpoint not copied outside");
-                }
-            }
-            if let Err(error) = std::fs::write(&latest, &signed.note) {
-                tracing::error!(%error, "newest checkpoint not written");
-            }
-        })
+    /// Follows workspaces, records the proposals that runs leave, and registers the workspace that everybody begins with.
+    async fn workspaces(
+        &mut self,
+        book: &WorkspaceBook,
+        commands: &Commands,
+        log: Arc<dyn Log>,
+        signer: Arc<dyn Sign>,
+    ) -> CliResult {
+        let (sender, caught_up) = tokio::sync::oneshot::channel();
+        self.spawn("workspaces", book.clone().run(log.clone(), self.cancel.clone(), sender));
+        if caught_up.await.is_err() {
+            return Err(self.first_end().await);
+        }
+        let (reacting, cancel) = (book.clone(), self.cancel.clone());
+        self.spawn::<LogError>("proposals", async move {
+            reacting.open_proposals(log, signer, Arc::new(SystemClock), cancel).await;
+            Ok(())
+        });
+        if book.get(workspaces::DEFAULT).registered().is_some() {
+            return Ok(());
+        }
+        let body = workspaces::default_registration(&self.target)?;
+        let request = custody_ports::requests::Request {
+            subject: "command.workspace.register".into(),
+            bytes: serde_json::to_vec(&body)?,
+            reply_to: String::new(),
+        };
+        commands.carry_out(&request).await.map_err(CliError::from_doc)?;
+        Ok(())
     }
 
     /// Starts runtime.
@@ -181,15 +288,13 @@ impl Roles {
         self.wait_for_key(log.as_ref(), &key).await?;
         let home = &self.target.home;
         let section = &self.target.config.runtime;
-        let profile = Profile {
-            mount_roots: vec![home.path("runs"), home.path("workspaces")],
-            runtime: section.oci_runtime.clone(),
-        };
-        let docker = Docker::from_env(profile).map_err(|e| failed("the container engine", e))?;
-        let containers: Arc<dyn custody_ports::containers::Containers> = Arc::new(docker);
+        let slots = BindSlots::below(&home.path("pool"));
+        let containers = cluster::containers(&self.target, key.clone(), slots.root()).await?;
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).containers =
+            Some((containers.clone(), self.instance.clone()));
         let facts = containers.facts().await.map_err(|e| {
             CliError::new(exit::UNREACHABLE, "ENGINE_UNREACHABLE", format!("no container engine: {e}"))
-                .hint("install and start it: ops/setup, then ops/docker start; or name it in DOCKER_HOST")
+                .hint(cluster::engine_hint(section.backend))
         })?;
         tracing::info!(
             version = facts.version,
@@ -198,21 +303,51 @@ impl Roles {
             live_restore = facts.live_restore,
             "container engine"
         );
+        let classes = Classes::detect(&facts, &section.classes, section.isolation);
+        if classes.uid_offset > 0 {
+            // Made for the user of a box without remapping; without root it stays as it is, and a write is refused.
+            let owner = Some(classes.box_uid());
+            let _not_root = std::os::unix::fs::chown(home.path("workspaces/default"), owner, owner);
+        }
+        let blobs = telemetry::blobs(self.telemetry.as_ref(), Arc::new(JetBlobs::new(&connection)));
+        let face = face::face(
+            &self.target,
+            &self.instance,
+            &connection,
+            log.clone(),
+            blobs.clone(),
+            containers.clone(),
+            self.telemetry.as_ref(),
+        );
+        let face = face.await?;
         let runtime = Runtime {
             log,
             signer: key,
             clock: Arc::new(SystemClock),
             containers,
-            blobs: Arc::new(JetBlobs::new(&connection)),
+            slots: (section.backend == BackendKind::Docker).then(|| Arc::new(slots) as Arc<dyn Slots>),
+            blobs,
             output: Arc::new(JetOutput::new(&connection)),
+            workspaces: Arc::new(workspaces::open(&self.target, &connection)?),
             config: RuntimeConfig {
                 instance: self.instance.clone(),
                 runs: home.path("runs"),
-                workspaces: home.path("workspaces"),
+                kept: home.path("kept"),
+                workspace_limits: self.target.config.workspaces.limits(),
+                system: SystemWorkspaces {
+                    bucket: self.target.config.workspaces.bucket(home),
+                    recipients: self.target.config.workspaces.recipients.clone(),
+                },
                 running_max: section.running_max,
+                caps: self.target.config.queue.caps(),
                 limits: section.limits(),
+                classes,
+                pool: PoolConfig { size: section.pool.size },
             },
         };
+        if let Some((face, listener)) = face {
+            self.spawn("runtime's face", face.run(listener, self.cancel.clone()));
+        }
         self.spawn("runtime", runtime::run(runtime, self.cancel.clone()));
         Ok(())
     }
@@ -222,29 +357,48 @@ impl Roles {
         let (connection, log) = self.log(ServiceUser::Gateway).await?;
         let key = self.key(Role::Gateway)?;
         self.wait_for_key(log.as_ref(), &key).await?;
-        let blobs = Arc::new(JetBlobs::new(&connection));
-        let door = match &self.model {
-            Some(model) => Some(Door::new(model.clone(), blobs).map_err(|e| {
+        let blobs = telemetry::blobs(self.telemetry.as_ref(), Arc::new(JetBlobs::new(&connection)));
+        let door = match &self.models {
+            Some(models) => Some(Door::new(models.clone(), blobs.clone()).map_err(|e| {
                 CliError::new(exit::USAGE, "MODEL_INVALID", format!("{e}")).hint("ops/custody.toml explains [model]")
             })?),
             None => None,
         };
         let home = &self.target.home;
         let gateway = Gateway {
+            grants: Grants::default(),
             log,
             signer: key,
             clock: Arc::new(SystemClock),
-            output: Arc::new(JetOutput::new(&connection)),
+            output: telemetry::output(self.telemetry.as_ref(), Arc::new(JetOutput::new(&connection))),
+            blobs,
+            inputs: Arc::new(JetOutput::new(&connection)),
             runners: Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?,
+            tools: self.tools()?,
+            policy: Arc::new(self.target.config.tools.policy().map_err(|e| {
+                CliError::new(exit::USAGE, "POLICY_INVALID", e).hint("ops/custody.toml explains tools.policy")
+            })?),
+            upstreams: Upstreams::new(&self.target.config.tools.servers, Arc::new(home.secrets()))
+                .map_err(|e| failed("upstream servers", e))?,
             door,
-            model: self.model.as_ref().map_or_else(|| "none".into(), |m| m.model.clone()),
             runs: home.path("runs"),
-            workspaces: home.path("workspaces"),
             instance: self.instance.clone(),
             limits: self.target.config.runtime.limits(),
+            budgets: self.target.config.budgets.clone(),
         };
+        if let Some((server, listener)) = cluster::link(&self.target, gateway.log.clone()).await? {
+            self.spawn("links", gateway::link::run(server, listener, self.cancel.clone()));
+        }
         self.spawn("gateway", gateway::run(gateway, self.cancel.clone()));
         Ok(())
+    }
+
+    /// The tools that are offered.
+    fn tools(&self) -> CliResult<ToolBook> {
+        let config = &self.target.config.tools;
+        let servers = config.servers.keys().cloned().collect();
+        ToolBook::read(&config.folder(&self.target.home), servers)
+            .map_err(|e| CliError::new(exit::USAGE, "TOOL_INVALID", e).hint("custody tool ls"))
     }
 
     /// Starts projector.
@@ -252,8 +406,10 @@ impl Roles {
         let (connection, log) = self.log(ServiceUser::Projector).await?;
         let store = Arc::new(SledSnapshots::new(&self.target.home.path("projections"), &boot_id()));
         let projector = Projector::open(log, store).await.map_err(|e| failed("projections", e))?;
+        let projector = projector.with_caps(self.target.config.queue.caps());
         let requests =
             NatsRequests::listen(&connection, &["query.>"], "projector").await.map_err(|e| failed("queries", e))?;
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).projector = Some(projector.clone());
         let (serving, cancel) = (projector.clone(), self.cancel.clone());
         self.spawn::<LogError>("queries", async move {
             serving.serve(Arc::new(requests), cancel).await;
@@ -261,6 +417,16 @@ impl Roles {
         });
         self.spawn("projector", projector.run(self.cancel.clone()));
         Ok(())
+    }
+
+    /// Starts api: the web. It says where it listens.
+    pub(crate) async fn api(&mut self) -> CliResult<String> {
+        let (connection, log) = self.log(ServiceUser::Api).await?;
+        let listener = web::listen(&self.target).await?;
+        let url = web::url(&self.target, &listener)?;
+        let parts = web::parts(&self.target, &connection, log, listener.local_addr()?, self.cancel.clone()).await?;
+        self.spawn("api", custody_http::serve::run(parts, listener));
+        Ok(url)
     }
 
     /// Public halves of the keys that this state folder holds, to be introduced.
@@ -288,29 +454,30 @@ impl Roles {
         }
     }
 
-    /// Runs until a role fails or everything is cancelled.
+    /// Runs until a role fails or everything is cancelled. The others then have [`STOP_MAX`] for an orderly end.
     pub(crate) async fn join(mut self) -> CliResult {
-        while let Some(ended) = self.tasks.join_next().await {
-            let (name, result) = ended.map_err(|e| failed("a role", e))?;
-            match result {
-                Ok(()) if self.cancel.is_cancelled() => {}
-                Ok(()) => {
-                    self.cancel.cancel();
-                    return Err(failed(name, "it ended by itself"));
-                }
-                Err(why) => {
-                    self.cancel.cancel();
-                    return Err(stopped(name, &why));
-                }
-            }
+        let mut result = Ok(());
+        while result.is_ok()
+            && let Some(ended) = self.tasks.join_next().await
+        {
+            result = match ended {
+                Ok((_, Ok(()))) if self.cancel.is_cancelled() => Ok(()),
+                Ok((name, Ok(()))) => Err(failed(name, "it ended by itself")),
+                Ok((name, Err(why))) => Err(stopped(name, &why)),
+                Err(error) => Err(failed("a role", error)),
+            };
         }
-        Ok(())
+        if result.is_err() {
+            self.cancel.cancel();
+            let rest = async { while self.tasks.join_next().await.is_some() {} };
+            let _late = tokio::time::timeout(STOP_MAX, rest).await;
+        }
+        result
     }
 }
 
-fn append_line(file: &PathBuf, signed: &CheckpointSigned) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(signed)?;
-    line.push(b'\n');
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file)?;
-    file.write_all(&line)
+/// Who signs grants, from the log's name: `custody.local/ledger` is `https://custody.local`.
+fn issuer(origin: &str) -> String {
+    let host = origin.split('/').next().filter(|host| !host.is_empty()).unwrap_or("custody.local");
+    ["https://", host].concat()
 }

@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 /// The points of the table below; a point that is missing in it fails its own test.
-const TABLE: [&str; 14] = [
+const TABLE: [&str; 17] = [
     "au.before_decide",
     "au.after_decide",
     "au.after_reply",
@@ -21,15 +21,21 @@ const TABLE: [&str; 14] = [
     "rt.after_started_event",
     "rt.mid_stream",
     "rt.after_exit_seen",
+    "ws.after_snapshot",
+    "ws.after_pack",
+    "ws.after_head",
     "rt.after_exit_event",
     "rt.after_remove",
     "gw.after_frame",
     "gw.after_model_call",
 ];
+/// Points of a call of a tool by way of the MCP door, which the small agent of this suite does not make: they are held by
+/// `a_tool_call_that_a_restart_cut_in_two…` of the engine, and not by a death of the process.
+const BY_OTHERS: [&str; 2] = ["gw.after_tool_intent", "gw.after_tool_call"];
 
 #[test]
 fn every_crash_point_is_in_the_table() {
-    assert_eq!(TABLE, POINTS);
+    assert_eq!([TABLE.as_slice(), &BY_OTHERS].concat(), POINTS);
 }
 
 /// Asserts that a dispatch was done, exactly once, and that nothing of it is left.
@@ -63,6 +69,9 @@ async fn done_once(stack: &Stack, dispatch: &str) {
 #[case(TABLE[11])]
 #[case(TABLE[12])]
 #[case(TABLE[13])]
+#[case(TABLE[14])]
+#[case(TABLE[15])]
+#[case(TABLE[16])]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_at_a_crash_point_is_made_good(#[case] point: &str) {
     let mut stack = Stack::prepared(Options::default());

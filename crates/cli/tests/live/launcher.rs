@@ -34,9 +34,10 @@ pub(crate) fn now() -> u64 {
 }
 
 impl Stack {
-    /// Registers a launcher that must sign and may act for `u_jane`, and connects as it.
+    /// Registers a launcher that must sign and may act for `u_jane`, who grants it, and connects as it.
     pub(crate) async fn launcher(&self, id: &str) -> Launcher {
         self.ok(&["launcher", "register", id, "--subject", "u_jane"]).await;
+        self.grant("u_jane", id, &[]).await;
         self.connect(id).await
     }
 
@@ -49,10 +50,12 @@ impl Stack {
     }
 }
 
-/// A unit that is good for a launcher.
+/// A unit that is good for a launcher: in the name of the operator, who granted the command line what it needs when the
+/// installation was set up, or of Jane.
 pub(crate) fn unit(launcher: &str, prompt: &str) -> Value {
+    let subject = if launcher == "cli" { "u_tester" } else { "u_jane" };
     json!({
-        "identity": { "subject": "u_jane", "launcher": format!("user:{launcher}") },
+        "identity": { "subject": subject, "launcher": format!("user:{launcher}") },
         "runner": "custody-agent",
         "workspaces": [{ "id": "default", "mode": "rw" }],
         "trigger": "message",

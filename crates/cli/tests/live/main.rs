@@ -4,14 +4,30 @@
 
 #![cfg(test)]
 
+mod bad_input;
+mod browser;
+mod c2sp;
 mod crash;
+mod doors;
+mod grants;
 mod launcher;
+mod leaks;
 mod ledger;
+mod lifecycle;
 mod local_model;
 mod projections;
+mod proof;
 mod refusals;
+mod runners;
+mod sandbox;
 mod serve;
 mod stack;
 mod tail;
 mod tamper;
+mod telemetry;
 mod walk;
+mod warm;
+mod web;
+mod witness;
+mod workloads;
+mod workspaces;

@@ -26,7 +26,10 @@ async fn deleting_every_projection_and_rebuilding_gives_the_same_digests() {
     stack.up(&[]).await;
     let before = digests(&stack).await;
     let last = stack.ledger().await.last().unwrap().seq;
-    assert_eq!(before.iter().map(|p| p.0.as_str()).collect::<Vec<_>>(), ["dispatches", "sessions", "audit"]);
+    assert_eq!(
+        before.iter().map(|p| p.0.as_str()).collect::<Vec<_>>(),
+        ["dispatches", "sessions", "usage", "audit", "workspaces", "grants"]
+    );
     assert!(before.iter().all(|p| p.1 == last), "{last} {before:?}");
 
     stack.stop().await;

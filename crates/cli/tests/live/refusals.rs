@@ -221,6 +221,10 @@ async fn a_rotated_key_is_refused_and_the_new_one_is_taken() {
     // A message under the old key is a forgery, whoever delivers it.
     let reply = again.asked(web.signed(again.event(&fresh(), &unit("web", "hello")))).await;
     assert_eq!(reply.reason.as_deref(), Some("SIGNATURE_FORGED"), "{reply:?}");
+    // The person granted the old key, and nobody else.
+    let reply = again.asked(again.signed(again.event(&fresh(), &unit("web", "hello")))).await;
+    assert_eq!(reply.reason.as_deref(), Some("GRANT_KEY"), "{reply:?}");
+    stack.grant("u_jane", "web", &[]).await;
     let reply = again.asked(again.signed(again.event(&fresh(), &unit("web", "hello")))).await;
     assert_eq!(reply.outcome, ReplyOutcome::Admitted, "{reply:?}");
     stack.ended(&reply.dispatch).await;

@@ -1,6 +1,7 @@
 //! Other ways to run: roles apart from each other against somebody's server, and everything that `up` and `serve` must
 //! refuse by name.
 
+use crate::browser::Browser;
 use crate::launcher::unit;
 use crate::stack::{LOOK, Options, Ran, Stack, binary, fresh, ran, runners, short_folder, signal};
 use custody_contracts::ids::LauncherId;
@@ -14,8 +15,11 @@ use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::net::UnixListener;
 use tokio::process::Child;
 use tokio::time::Instant;
 
@@ -26,6 +30,8 @@ const READY_MAX: Duration = Duration::from_secs(40);
 struct Outside {
     folder: TempDir,
     server: PrivateServer,
+    /// A container engine that answers nobody and counts who comes.
+    asked: Arc<AtomicUsize>,
 }
 
 fn write_seed(file: &Path, seed: &Seed) {
@@ -44,7 +50,18 @@ impl Outside {
             write_seed(&folder.path().join("users").join(format!("{}.nk", user.as_str())), seed);
         }
         runners(&folder.path().join("runners"));
-        Outside { folder, server }
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (engine, counted) = (UnixListener::bind(folder.path().join("engine.sock")).unwrap(), asked.clone());
+        tokio::spawn(async move {
+            while engine.accept().await.is_ok() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Outside { folder, server, asked }
+    }
+
+    fn counting_engine(&self) -> String {
+        format!("unix://{}", self.home().join("engine.sock").display())
     }
 
     fn home(&self) -> &Path {
@@ -59,7 +76,8 @@ impl Outside {
         let (url, users) = (self.server.server.url(), self.home().join("users"));
         let text = format!(
             "[nats]\nurl = {url:?}\ncredentials = {users:?}\nassume_sync_always = {assume}\n\n\
-             [model]\nname = \"scripted\"\nurl = {model:?}\nmodel = \"scripted\"\n"
+             [model]\nname = \"scripted\"\nurl = {model:?}\nmodel = \"scripted\"\n\n\
+             [http]\nlisten = \"127.0.0.1:0\"\nlauncher = \"web\"\n"
         );
         fs::write(self.home().join("config.toml"), text).unwrap();
     }
@@ -79,6 +97,7 @@ impl Outside {
 /// A process of some roles.
 struct Role {
     child: Child,
+    out: PathBuf,
     err: PathBuf,
 }
 
@@ -87,15 +106,23 @@ impl Role {
     async fn start(outside: &Outside, name: &str, more: &[&str]) -> Role {
         let (out, err) = (outside.home().join(format!("{name}.out")), outside.home().join(format!("{name}.err")));
         let mut command = outside.command(&[&["serve", "--roles", name], more].concat());
+        if name != "runtime" {
+            // Only runtime touches the engine: whoever else did would be counted.
+            command.env("DOCKER_HOST", outside.counting_engine());
+        }
         let child = command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap()).spawn().unwrap();
-        let mut role = Role { child, err };
+        let mut role = Role { child, out, err };
         let until = Instant::now() + READY_MAX;
-        while !fs::read_to_string(&out).unwrap().contains("serving ") {
+        while !role.said().contains("serving ") {
             let ended = role.child.try_wait().unwrap();
             assert!(ended.is_none() && Instant::now() < until, "{name} {ended:?}: {}", role.log());
             tokio::time::sleep(LOOK).await;
         }
         role
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.out).unwrap()
     }
 
     fn log(&self) -> String {
@@ -126,13 +153,51 @@ async fn roles_in_separate_processes_against_an_outside_nats() {
     let public = seed.public_key();
     let register = ["launcher", "register", "web", "--subject", "u_jane", "--public-key", &public];
     outside.custody(&register).await.ended(0);
-    let ran = outside.custody(&["run", "--launcher", "web", "--as", "u_jane", "hello"]).await.ended(0);
+    let launch = ["run", "--launcher", "web", "--as", "u_jane", "hello"];
+    let refused = outside.custody(&launch).await.ended(5);
+    assert!(refused.err.contains("[GRANT_MISSING]"), "{refused:?}");
+    let grant = ["grant", "issue", "--as", "u_jane", "--launcher", "web", "--workspace", "default:rw", "--yes"];
+    outside.custody(&grant).await.ended(0);
+    let ran = outside.custody(&launch).await.ended(0);
     assert!(ran.out.contains("You said: hello."), "{ran:?}");
+    roles.push(Role::start(&outside, "api", &[]).await);
+    let said = roles.last().unwrap().said();
+    let base = said.lines().find_map(|l| l.strip_prefix("open ")).unwrap_or_else(|| panic!("no address: {said}"));
+    a_person_chats_over_an_api_of_its_own(&outside, base).await;
     assert!(outside.custody(&["audit", "verify"]).await.ended(0).out.contains("PASS"));
+    assert_eq!(outside.asked.load(Ordering::SeqCst), 0, "a role other than runtime connected to the engine");
     for role in roles.into_iter().rev() {
         role.stop().await;
     }
+    // The count would have seen it: runtime itself, with that engine, is refused and counted.
+    let mut command = outside.command(&["serve", "--roles", "runtime"]);
+    let refused = crate::stack::ran(command.env("DOCKER_HOST", outside.counting_engine())).await.ended(8);
+    assert!(refused.err.contains("[ENGINE_UNREACHABLE]"), "{refused:?}");
+    assert!(outside.asked.load(Ordering::SeqCst) > 0);
     outside.server.server.stop().await;
+}
+
+/// The api role by itself: it launches as its own launcher, follows what the other processes do, and holds no key of a role.
+async fn a_person_chats_over_an_api_of_its_own(outside: &Outside, base: &str) {
+    let added = outside.custody(&["user", "add", "u_jane"]).await.ended(0);
+    let said = [added.out.as_str(), &added.err].concat();
+    let key =
+        said.split_whitespace().find(|word| word.starts_with("ck_")).unwrap_or_else(|| panic!("no key: {added:?}"));
+    let browser = Browser::signed_in(base, key).await;
+    let mut socket = browser.socket().await;
+    socket.sub(1, "dispatches", None).await;
+    socket.frame("snap", 1).await;
+    let mut unit = crate::browser::unit("u_jane", "hello again", None);
+    unit["identity"]["launcher"] = "user:web".into();
+    let cmd = serde_json::json!({ "t": "cmd", "id": fresh(), "name": "dispatch.start", "args": unit });
+    socket.say(&cmd).await;
+    let ack = socket.until(|f| matches!(f["t"].as_str(), Some("ack" | "nack"))).await;
+    assert_eq!(ack["t"], "ack", "{ack}");
+    let dispatch = ack["dispatch"].as_str().unwrap();
+    let events = socket.events_until(1, "custody.run.finished.v1").await;
+    assert_eq!(events.last().unwrap()["data"]["reason"], "completed", "{events:?}");
+    let output = browser.get(&format!("/api/v1/dispatches/{dispatch}/output")).await.is(200);
+    assert!(output.body.contains("You said: hello again."), "{output:?}");
 }
 
 #[rstest]

@@ -336,6 +336,15 @@ impl Stack {
         self.custody(arguments).await.ended(0)
     }
 
+    /// Records a person's consent to a launcher on the default workspace; `more` says what differs.
+    pub(crate) async fn grant(&self, subject: &str, launcher: &str, more: &[&str]) -> String {
+        let own =
+            ["grant", "issue", "--as", subject, "--launcher", launcher, "--dispatches", "10000", "--yes", "-o", "json"];
+        let place: &[&str] = if more.contains(&"--workspace") { &[] } else { &["--workspace", "default:rw"] };
+        let given = self.ok(&[&own, place, more].concat()).await.json();
+        given["grant"].as_str().unwrap().to_owned()
+    }
+
     /// Launches in the background and gives back the dispatch.
     pub(crate) async fn launch(&self, arguments: &[&str]) -> String {
         let all = [&["run", "--detach", "-o", "json"], arguments].concat();
@@ -355,7 +364,7 @@ impl Stack {
 
     /// A dispatch's row at its end.
     pub(crate) async fn ended(&self, dispatch: &str) -> Value {
-        let over = |row: &Value| matches!(row["status"].as_str(), Some("completed" | "ended" | "refused"));
+        let over = |row: &Value| matches!(row["status"].as_str(), Some("completed" | "parked" | "ended" | "refused"));
         self.row_when(dispatch, over).await
     }
 
@@ -380,6 +389,19 @@ impl Stack {
             assert!(Instant::now() < until, "still {last} {answer}:\n{}", self.log());
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// A copy of the newest checkpoint that the state folder kept; waits for the first, which is due a second after the
+    /// first event.
+    pub(crate) async fn kept_checkpoint(&self, name: &str) -> PathBuf {
+        let (latest, copy) = (self.state().join("checkpoints/latest"), self.home().join(name));
+        let until = Instant::now() + Duration::from_secs(20);
+        while !latest.exists() {
+            assert!(Instant::now() < until, "no checkpoint: {}", self.log());
+            tokio::time::sleep(LOOK).await;
+        }
+        fs::copy(&latest, &copy).unwrap();
+        copy
     }
 
     /// What `up` says of itself.

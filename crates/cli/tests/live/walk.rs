@@ -62,7 +62,8 @@ async fn a_launch_becomes_a_container_and_an_audit_chain() {
     kinds.sort_unstable();
     let expected = ["dispatch.admitted", "effect.model_called", "run.claimed", "run.finished", "run.started"];
     assert_eq!(kinds, expected.map(|kind| format!("custody.{kind}.v1")), "{why}");
-    assert_eq!(why["signatures"], kinds.len(), "{why}");
+    // And the one of the grant, which is no event of this dispatch.
+    assert_eq!(why["signatures"], kinds.len() + 1, "{why}");
     assert!(stack.ok(&["audit", "verify"]).await.out.contains("PASS"));
     let file = stack.home().join("evidence.ndjson");
     stack.ok(&["audit", "export", "--output-file", file.to_str().unwrap()]).await;
@@ -118,7 +119,10 @@ async fn two_messages_with_one_id_are_never_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_can_be_a_file_of_the_workspace() {
     let stack = Stack::start().await;
-    std::fs::write(stack.state().join("workspaces/default/ask.md"), "Water the plants.").unwrap();
+    let folder = stack.home().join("notes");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("ask.md"), "Water the plants.").unwrap();
+    stack.ok(&["workspace", "import", "default", &folder.display().to_string()]).await;
     let web = stack.launcher("web").await;
     let mut unit = unit("web", "");
     unit["start"] = json!({ "entrypoint": { "path": "ask.md" } });
@@ -202,7 +206,6 @@ async fn two_installations_never_touch_each_others_boxes() {
 
 #[rstest]
 #[case::image(&["--runner", "ghost"], "IMAGE_MISSING")]
-#[case::workspace(&["--workspace", "nowhere:ro"], "WORKSPACE_MISSING")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_ends_a_dispatch_at_once(#[case] arguments: &[&str], #[case] code: &str) {
     let stack = Stack::prepared(Options::default());
@@ -219,6 +222,13 @@ async fn what_is_missing_ends_a_dispatch_at_once(#[case] arguments: &[&str], #[c
     assert_eq!((row["status"].as_str(), row["reason"].as_str()), (Some("ended"), Some("start_failed")), "{row}");
     assert!(row["detail"].as_str().unwrap().starts_with(code), "{row}");
     assert_eq!(row["container"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_nobody_registered_is_refused() {
+    let stack = Stack::start().await;
+    let ran = stack.custody(&["run", "--workspace", "nowhere:ro", "hello"]).await.ended(5);
+    assert!(ran.err.contains("WORKSPACE_UNKNOWN"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,7 +290,7 @@ async fn an_agent_writes_a_file_that_stays_in_its_workspace() {
     let stack = Stack::with(Options { script, ..Options::default() }).await;
     let row = stack.run(&["Write the plan."]).await;
     assert_eq!(row["status"], "completed", "{row}");
-    let file = stack.state().join("workspaces/default/notes/plan.md");
-    assert_eq!(std::fs::read_to_string(file).unwrap(), "one\ntwo\n");
+    let kept = stack.ok(&["workspace", "cat", "default", "notes/plan.md"]).await;
+    assert_eq!(kept.out, "one\ntwo\n");
     assert_eq!(count(&stack.events_of(row["dispatch"].as_str().unwrap()).await, "effect.model_called"), 2);
 }

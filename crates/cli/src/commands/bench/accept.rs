@@ -13,13 +13,20 @@ use custody_contracts::ids::{LauncherId, UnixMillis};
 use custody_contracts::launch;
 use custody_contracts::messages::ReplyOutcome;
 use custody_contracts::unit::{Entrypoint, Start};
+use custody_domain::queue::{Caps, Policy, Rules};
 use custody_engine::authority::admission::Admission;
 use custody_engine::authority::commands::Commands;
+use custody_engine::authority::grants::GrantDesk;
 use custody_engine::authority::launchers::Launchers;
+use custody_engine::authority::open::OpenDispatches;
+use custody_engine::authority::say::FollowUps;
+use custody_engine::authority::workspaces::WorkspaceBook;
+use custody_engine::grants::Grants;
 use custody_engine::runners::Runners;
+use custody_engine::tools::ToolBook;
 use custody_ledger::{Entity, Log};
 use custody_nats::server::PrivateServer;
-use custody_nats::{Connection, JetLog};
+use custody_nats::{Connection, JetLog, JetOutput};
 use custody_ports::launches::Launch;
 use custody_ports::requests::Request;
 use custody_streams::accounts::{ServiceUser, SyncInterval};
@@ -84,9 +91,35 @@ async fn prepare(
     let log: Arc<dyn Log> = Arc::new(JetLog::open(authority).await.map_err(failed)?);
     let signer = Arc::new(RoleKey::from_seed(Role::Authority, &crate::home::random::<32>()?));
     let launchers = Launchers::default();
+    let workspaces = WorkspaceBook::default();
+    let grants = Grants::default();
     let clock = Arc::new(SystemClock);
-    let commands =
-        Commands { log: log.clone(), signer: signer.clone(), clock: clock.clone(), launchers: launchers.clone() };
+    let follow_ups = FollowUps {
+        log: log.clone(),
+        signer: signer.clone(),
+        clock: clock.clone(),
+        launchers: launchers.clone(),
+        inputs: Arc::new(JetOutput::new(authority)),
+        grants: grants.clone(),
+    };
+    let desk = GrantDesk {
+        log: log.clone(),
+        signer: signer.clone(),
+        clock: clock.clone(),
+        launchers: launchers.clone(),
+        workspaces: workspaces.clone(),
+        grants: grants.clone(),
+        base: "https://custody.bench".to_owned(),
+    };
+    let commands = Commands {
+        log: log.clone(),
+        signer: signer.clone(),
+        clock: clock.clone(),
+        launchers: launchers.clone(),
+        workspaces: workspaces.clone(),
+        follow_ups: follow_ups.clone(),
+        grants: desk,
+    };
     let seed = server.launchers.get(LAUNCHER).ok_or_else(|| failed("the launcher has no key"))?;
     let registered = LauncherRegistered {
         launcher: LauncherId::parse(LAUNCHER).map_err(failed)?,
@@ -102,11 +135,51 @@ async fn prepare(
         reply_to: String::new(),
     };
     commands.carry_out(&request).await.map_err(|e| failed(e.message))?;
+    let document = serde_json::json!({
+        "id": "default", "bucket": "file:///nothing-is-mounted", "mode": "rw", "encryption": { "scheme": "none" },
+        "purpose": "A bench.", "trunk": "main",
+    });
+    let request = Request {
+        subject: "command.workspace.register".to_owned(),
+        bytes: serde_json::json!({ "workspace": document, "owner": "*", "by": "custody-bench" })
+            .to_string()
+            .into_bytes(),
+        reply_to: String::new(),
+    };
+    commands.carry_out(&request).await.map_err(|e| failed(e.message))?;
+    let now = now_ms();
+    let terms = serde_json::json!({
+        "id": "g-bench", "subject": PERSON, "launcher": format!("user:{LAUNCHER}"), "launcher_key": seed.public_key(),
+        "tools": [], "workspaces": [{ "id": "default", "mode": "ro" }], "trigger": { "on": ["message"] },
+        "constraints": [], "limits": { "dispatches": 1_000_000, "window_ms": 86_400_000 },
+        "approval": { "rule": "gated" }, "not_before": UnixMillis(now).rfc3339(),
+        "expires": UnixMillis(now + 86_400_000).rfc3339(),
+    });
+    let words = custody_domain::grant::statement(&serde_json::from_value(terms.clone())?);
+    let shown = custody_contracts::canonical::digest(words.as_bytes());
+    let request = Request {
+        subject: "command.grant.issue".to_owned(),
+        bytes: serde_json::json!({ "wanted": terms, "method": "operator", "by": "custody-bench", "statement_digest": shown })
+            .to_string()
+            .into_bytes(),
+        reply_to: String::new(),
+    };
+    commands.carry_out(&request).await.map_err(|e| failed(e.message))?;
     let runners = folder.join("runners");
     std::fs::create_dir_all(&runners)?;
     std::fs::write(runners.join("bench.json"), runner().to_string())?;
     let runners = Runners::read(&runners).map_err(failed)?;
-    let admission = Admission { log, signer, clock, launchers, runners };
+    // Nothing here takes a dispatch out of the queue: how much may wait must not be what is measured.
+    let rules = Rules {
+        caps: Caps::default(),
+        policy: Policy::Queue,
+        waiting_max: usize::MAX,
+        waiting_per_launcher_max: usize::MAX,
+    };
+    let open = OpenDispatches::default();
+    let tools = ToolBook::builtin();
+    let admission =
+        Admission { log, signer, clock, launchers, workspaces, grants, runners, tools, open, rules, follow_ups };
     let bare = async_nats::jetstream::new(admin.client().clone());
     let stream = async_nats::jetstream::stream::Config {
         name: BARE_STREAM.to_owned(),
@@ -147,7 +220,7 @@ impl Bench {
     fn launches(&mut self, count: usize) -> CliResult<Vec<Launch>> {
         let prompt = "Summarise the notes of this week and list what is still open.".to_owned();
         let start = Start::Entrypoint(Entrypoint::Inline(prompt));
-        let unit = unit(LAUNCHER, PERSON, "bench", &["notes:ro".to_owned()], start, None)?;
+        let unit = unit(LAUNCHER, PERSON, "bench", &["default:ro".to_owned()], start, None)?;
         let now = UnixMillis(now_ms());
         let mut out = Vec::with_capacity(count);
         for _ in 0..count {
@@ -236,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_runner_keeps_its_contract() {
-        assert_eq!(custody_contracts::catalogue::check("agent-runner.v1", "Runner", &runner()), Ok(()));
+        assert_eq!(custody_contracts::catalogue::check("agent-runner.v2", "Runner", &runner()), Ok(()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Ledger events as a busy installation writes them: for each dispatch admitted, claimed, started, a model call and an
-//! end. Signatures are of the right length and nothing more: what folds the log does not check them, `audit verify` does.
+//! end. Signatures are of the right length and nothing more, unless keys are given: what folds the log does not check them,
+//! `audit verify` does.
 
 use super::failed;
 use crate::commands::run::unit;
@@ -15,6 +16,7 @@ use custody_contracts::ids::{DispatchId, LauncherId, RunnerName, SessionId, Unix
 use custody_contracts::unit::{Entrypoint, Invocation, SessionStart, Start};
 use custody_ledger::recorded::encode;
 use custody_ledger::{Entity, Sign};
+use custody_trust::RoleKey;
 use std::collections::BTreeMap;
 
 /// Events of one dispatch.
@@ -48,6 +50,8 @@ impl Sign for Unsigned {
 
 /// What all dispatches share.
 pub(super) struct Maker {
+    /// The keys of authority, runtime and gateway; without them nothing is really signed.
+    keys: Option<[RoleKey; 3]>,
     launcher: LauncherId,
     runner: RunnerRef,
     first: Invocation,
@@ -63,14 +67,34 @@ impl Maker {
         let prompt = "Summarise the notes of this week and list what is still open.".to_owned();
         let start = Start::Entrypoint(Entrypoint::Inline(prompt));
         Ok(Maker {
+            keys: None,
             launcher: LauncherId::parse("web-chat").map_err(failed)?,
-            runner: RunnerRef {
-                name: RunnerName::parse("custody-agent").map_err(failed)?,
-                version: "1.0.0".to_owned(),
-                image: digest(1),
-            },
+            runner: RunnerRef::plain(RunnerName::parse("custody-agent").map_err(failed)?, "1.0.0", digest(1)),
             first: unit("web-chat", "u_jane", "custody-agent", &["notes:rw".to_owned()], start, None)?,
         })
+    }
+
+    /// A maker whose events are signed.
+    pub(super) fn signing(keys: [RoleKey; 3]) -> CliResult<Maker> {
+        Ok(Maker { keys: Some(keys), ..Maker::new()? })
+    }
+
+    /// One message of an entity.
+    pub(super) fn message(
+        &self,
+        kind: Kind,
+        entity: &str,
+        event: &LedgerEvent,
+        id: &str,
+        at: u64,
+    ) -> CliResult<Message> {
+        let key = self.keys.iter().flatten().find(|key| key.role() == kind.writer());
+        let bare = Unsigned(kind.writer());
+        let signer: &dyn Sign = match key {
+            Some(key) => key,
+            None => &bare,
+        };
+        message(signer, kind, entity, event, id, at)
     }
 
     /// The message before all others: a launcher is registered, or every dispatch would be an anomaly.
@@ -84,7 +108,7 @@ impl Maker {
             by: "custody-bench".to_owned(),
         };
         let event = LedgerEvent::Launcher(LauncherEvent::Registered(registered));
-        message(Kind::Launcher, self.launcher.as_str(), &event, "opening", EPOCH_MS)
+        self.message(Kind::Launcher, self.launcher.as_str(), &event, "opening", EPOCH_MS)
     }
 
     /// The five messages of the dispatch of this number; the same number always gives the same bytes.
@@ -110,6 +134,7 @@ impl Maker {
                 launcher: self.launcher.clone(),
                 event_id: Some(format!("{number:032x}")),
                 digest: digest(number),
+                stored_at: None,
             },
             runner: self.runner.clone(),
             grant: GrantCheck::NotChecked,
@@ -125,6 +150,8 @@ impl Maker {
             session: session.clone(),
             resume_digest: (turn > 0).then(|| digest(number - 1)),
             deadline_at: UnixMillis(begun + 3_600_000),
+            warm: None,
+            mounts: Vec::new(),
         };
         let phases = [("create", 61), ("start", 142)];
         let started = RunStarted {
@@ -133,6 +160,7 @@ impl Maker {
             container: container.clone(),
             started_at: UnixMillis(begun + 210),
             phases_ms: phases.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<BTreeMap<_, _>>(),
+            in_force: None,
         };
         let called = ModelCalled {
             dispatch: dispatch.clone(),
@@ -148,6 +176,11 @@ impl Maker {
             input_tokens: 312,
             output_tokens: 48,
             duration_ms: 1_090,
+            cached_tokens: None,
+            cost_micros: None,
+            attempts: None,
+            provider: None,
+            response_model: None,
         };
         let finished = RunFinished {
             dispatch,
@@ -168,6 +201,10 @@ impl Maker {
             },
             usage: Usage { wall_ms: 1_290, input_tokens: 312, output_tokens: 48, model_calls: 1 },
             agent_session: None,
+            phases_ms: BTreeMap::new(),
+            commits: Vec::new(),
+            parked: false,
+            turns: None,
         };
         let effect = [&id, "-m1"].concat();
         [
@@ -178,12 +215,19 @@ impl Maker {
             (Kind::Run, &id, LedgerEvent::Run(RunEvent::Finished(Box::new(finished))), 1_500),
         ]
         .into_iter()
-        .map(|(kind, entity, event, after)| message(kind, entity, &event, &id, begun + after))
+        .map(|(kind, entity, event, after)| self.message(kind, entity, &event, &id, begun + after))
         .collect()
     }
 }
 
-fn message(kind: Kind, entity: &str, event: &LedgerEvent, dispatch: &str, at: u64) -> CliResult<Message> {
+fn message(
+    signer: &dyn Sign,
+    kind: Kind,
+    entity: &str,
+    event: &LedgerEvent,
+    dispatch: &str,
+    at: u64,
+) -> CliResult<Message> {
     let meta = Meta {
         time: UnixMillis(at).rfc3339(),
         subject: Some("u_jane".to_owned()),
@@ -193,8 +237,8 @@ fn message(kind: Kind, entity: &str, event: &LedgerEvent, dispatch: &str, at: u6
         ..Meta::default()
     };
     let (name, _) = event.names();
-    let command = derived_id("cmd-", &[entity.as_bytes(), name.as_bytes()]);
-    let bytes = encode(&Unsigned(kind.writer()), &command, std::slice::from_ref(event), &meta)?;
+    let command = derived_id("cmd-", &[entity.as_bytes(), name.as_bytes(), &at.to_be_bytes()]);
+    let bytes = encode(signer, &command, std::slice::from_ref(event), &meta)?;
     let entity = Entity::new(kind, entity).ok_or_else(|| failed("no entity id"))?;
     Ok(Message { subject: entity.log_subject(), bytes })
 }
@@ -224,7 +268,7 @@ mod tests {
         for recorded in recorded(2) {
             let event = recorded.event.unwrap();
             let (_, shape) = event.names();
-            assert_eq!(check("ledger.v1", shape, &event.to_value().unwrap()), Ok(()), "{shape}");
+            assert_eq!(check("ledger.v2", shape, &event.to_value().unwrap()), Ok(()), "{shape}");
         }
     }
 

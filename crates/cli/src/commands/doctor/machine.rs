@@ -5,6 +5,7 @@ use super::{Check, size};
 use crate::client::Target;
 use crate::commands::runner::engine as container_engine;
 use crate::home::Home;
+use custody_engine::authority::outside::Standing;
 use custody_engine::inference::{Door, ModelConfig};
 use custody_engine::runners::Runners;
 use custody_nats::server::{find_binary, verify_binary};
@@ -129,7 +130,7 @@ pub(super) async fn runners(target: &Target) -> Check {
     let runners = match Runners::read(&folder) {
         Ok(runners) => runners.all(),
         Err(error) => {
-            return Check::fail("runners", error.to_string(), "custody contract validate agent-runner.v1 FILE");
+            return Check::fail("runners", error.to_string(), "custody contract validate agent-runner.v2 FILE");
         }
     };
     if runners.is_empty() {
@@ -159,7 +160,7 @@ pub(super) async fn runners(target: &Target) -> Check {
 /// The model: whether it answers.
 pub(super) async fn model(target: &Target) -> Check {
     let log = target.home.path("run/model.log");
-    let config = match (&target.config.model, target.home.up()) {
+    let config = match (target.config.default_model(), target.home.up()) {
         (Some(model), _) => model.clone(),
         (None, None) if target.config.nats.url.is_some() => {
             return Check::skip("model", "the configuration of the process that runs gateway names it");
@@ -179,15 +180,16 @@ pub(super) async fn model(target: &Target) -> Check {
             Err(error) => return Check::fail("model", error.to_string(), "ops/setup"),
         },
     };
-    let name = config.name.clone();
-    let door = match Door::new(config, Arc::new(NoBlobs)) {
+    let Some(models) = target.config.models(Some(config)) else { return local_model(target) };
+    let door = match Door::new(models, Arc::new(NoBlobs)) {
         Ok(door) => door,
         Err(error) => return Check::fail("model", error.to_string(), "ops/custody.toml explains [model]"),
     };
-    let api = door.upstream_api().as_str();
+    let each = door.formats().into_iter().map(|(name, api)| format!("{name} answers, it speaks {}", api.as_str()));
+    let said = each.collect::<Vec<_>>().join("; ");
     match door.probe().await {
-        Ok(()) => Check::ok("model", format!("{name} answers, it speaks {api}")),
-        Err(why) => Check::fail("model", format!("{name} does not answer: {why}"), &format!("see {}", log.display())),
+        Ok(()) => Check::ok("model", said),
+        Err(why) => Check::fail("model", format!("it does not answer: {why}"), &format!("see {}", log.display())),
     }
 }
 
@@ -226,6 +228,45 @@ impl Blobs for NoBlobs {
     }
 }
 
+/// Whether checkpoints leave the box, as this state folder's authority wrote it down.
+pub(super) fn checkpoints(target: &Target) -> Check {
+    let standings = crate::server::outside::standings(&target.home);
+    let configured = target.config.audit
+        != crate::config_audit::AuditConfig { origin: target.config.audit.origin.clone(), ..Default::default() };
+    leave(&standings, configured)
+}
+
+fn leave(standings: &[Standing], configured: bool) -> Check {
+    const NAME: &str = "checkpoints";
+    if standings.is_empty() {
+        let (detail, fix) = if configured {
+            ("[audit] names places, and the authority has not written down how they stand", "custody status")
+        } else {
+            (
+                "they stay in the state folder: whoever holds this machine can replace the log and them",
+                "[audit] copies, syslog, git or witnesses in the configuration",
+            )
+        };
+        return Check::warn(NAME, detail, fix);
+    }
+    let told: Vec<String> = standings.iter().map(told).collect();
+    let detail = told.join("; ");
+    if standings.iter().any(|s| s.refused > 0 && s.error.is_some()) {
+        return Check::fail(NAME, detail, "custody audit verify; then ask who keeps the other copy what they have");
+    }
+    if standings.iter().any(|s| s.error.is_some() || s.dropped > 0) {
+        return Check::warn(NAME, detail, "make the place reachable; the next checkpoint covers what it missed");
+    }
+    Check::ok(NAME, detail)
+}
+
+/// How one place stands, in words.
+fn told(standing: &Standing) -> String {
+    let Standing { name, sent, failed, dropped, refused, size, error, .. } = standing;
+    let why = error.as_ref().map_or_else(String::new, |e| format!(": {e}"));
+    format!("{name} {sent} sent up to {size}, {failed} failed, {dropped} dropped, {refused} refused{why}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Status;
@@ -237,6 +278,36 @@ mod tests {
     fn target(root: &Path) -> Target {
         let home = Home::at(Some(root)).unwrap();
         Target { home, config: Config::default(), timeout: Duration::from_secs(1) }
+    }
+
+    #[rstest]
+    #[case::kept_here_alone(&[], false, Status::Warn, "whoever holds this machine")]
+    #[case::configured_and_not_told(&[], true, Status::Warn, "has not written down")]
+    #[case::good(&[(3, 0, 0, 0, None)], true, Status::Ok, "3 sent up to 9")]
+    #[case::good_again_after_failures(&[(3, 2, 0, 0, None)], true, Status::Ok, "2 failed")]
+    #[case::gone(&[(3, 0, 0, 0, None), (3, 1, 0, 0, Some("gone"))], true, Status::Warn, "gone")]
+    #[case::given_up(&[(3, 4, 1, 0, None)], true, Status::Warn, "1 dropped")]
+    #[case::refused(&[(3, 0, 0, 1, Some("WITNESS_AHEAD"))], true, Status::Fail, "WITNESS_AHEAD")]
+    fn how_checkpoints_leave_is_told(
+        #[case] places: &[(u64, u64, u64, u64, Option<&str>)],
+        #[case] configured: bool,
+        #[case] status: Status,
+        #[case] part: &str,
+    ) {
+        let standing = |(sent, failed, dropped, refused, error): &(u64, u64, u64, u64, Option<&str>)| Standing {
+            name: "file /mnt/notes".into(),
+            sent: *sent,
+            failed: *failed,
+            dropped: *dropped,
+            refused: *refused,
+            size: 9,
+            at: None,
+            error: error.map(str::to_owned),
+        };
+        let standings: Vec<Standing> = places.iter().map(standing).collect();
+        let check = leave(&standings, configured);
+        assert_eq!(check.status, status, "{}", check.detail);
+        assert!(check.detail.contains(part), "{}", check.detail);
     }
 
     #[test]
@@ -281,6 +352,6 @@ mod tests {
         .unwrap();
         let check = model(&target).await;
         assert_eq!(check.status, Status::Fail);
-        assert!(check.detail.starts_with("house does not answer"), "{}", check.detail);
+        assert!(check.detail.contains("does not answer") && check.detail.contains("\"house\""), "{}", check.detail);
     }
 }

@@ -1,7 +1,13 @@
-//! `custody dispatch`: what was asked, where it stands, what it said, and stopping it.
+//! `custody dispatch`: what was asked, where it stands, what it said, saying more, stopping it, asking again.
+
+mod again;
+mod say;
+mod stop;
+
+mod trace;
 
 use super::Ctx;
-use super::run::{own_subject, show, wait_end, watch};
+use super::run::{show, wait_end, watch};
 use crate::client::rows;
 use crate::error::{CliError, CliResult, exit};
 use crate::render::{col, line, notice, wide};
@@ -9,6 +15,7 @@ use custody_nats::JetOutput;
 use custody_ports::output::Output;
 use serde_json::{Value, json};
 use std::time::Duration;
+pub(crate) use stop::{Why, many};
 
 /// Dispatches.
 #[derive(Debug, clap::Subcommand)]
@@ -19,7 +26,7 @@ pub(crate) enum DispatchCommand {
         after_help = "Examples:\n  custody dispatch ls --status running,queued\n  custody dispatch ls -o json | jq '.[].dispatch'"
     )]
     Ls {
-        /// queued, refused, starting, running, stopping, completed, ended; comma-separated
+        /// queued, refused, starting, running, stopping, completed, parked, ended; comma-separated
         #[arg(long, value_delimiter = ',')]
         status: Vec<String>,
         /// Only this person's
@@ -38,6 +45,14 @@ pub(crate) enum DispatchCommand {
     /// One dispatch with everything known of it
     #[command(after_help = "Examples:\n  custody dispatch get last\n  custody dispatch get d-7f3a -o json")]
     Get {
+        /// Id, unique prefix, or `last`
+        id: String,
+    },
+    /// How long each phase of its start took, and what stood around its box
+    #[command(
+        after_help = "Examples:\n  custody dispatch trace last\n  custody dispatch trace last -o json | jq .phases_ms"
+    )]
+    Trace {
         /// Id, unique prefix, or `last`
         id: String,
     },
@@ -64,15 +79,42 @@ pub(crate) enum DispatchCommand {
         /// Id, unique prefix, or `last`
         id: String,
     },
-    /// Ask it to stop
-    #[command(after_help = "Examples:\n  custody dispatch stop d-7f3a --grace 2s")]
+    /// Ask one or many to stop: TERM, and KILL of everything in the box after the grace
+    #[command(
+        after_help = "Every dispatch that is asked has one event that says by whom. A second stop with a shorter grace counts.\n\nExamples:\n  custody dispatch stop d-7f3a --grace 2s\n  custody dispatch stop --launcher web-chat\n  custody dispatch stop --all --yes -o json"
+    )]
     Stop {
-        /// Id, unique prefix, or `last`
-        id: String,
+        /// Which
+        #[command(flatten)]
+        which: stop::Which,
         /// Time between TERM and KILL
         #[arg(long, default_value = "10s", value_parser = crate::args::parse_duration)]
         grace: Duration,
     },
+    /// End one or many at once: a stop without grace
+    #[command(
+        after_help = "Examples:\n  custody dispatch kill d-7f3a\n  custody dispatch kill --subject u_jane\n  custody dispatch kill --all --yes"
+    )]
+    Kill {
+        /// Which
+        #[command(flatten)]
+        which: stop::Which,
+    },
+    /// Say more to a dispatch that has not ended, as an operator
+    #[command(
+        after_help = "It takes follow-ups when it was launched with --turns above 1.\n\nExamples:\n  custody dispatch say last 'And of Spain?'\n  custody dispatch say d-7f3a --id q-2 'And of Spain?' -o json"
+    )]
+    Say(say::SayArgs),
+    /// Ask the same again, as a new dispatch
+    #[command(
+        after_help = "Needs the key of the launcher that began it, or --launcher with another one's.\n\nExamples:\n  custody dispatch rerun d-7f3a\n  custody dispatch rerun last --edit\n  custody dispatch rerun last --detach -o json"
+    )]
+    Rerun(again::RerunArgs),
+    /// Go on with the session of a dispatch that has ended, parked ones above all
+    #[command(
+        after_help = "Examples:\n  custody dispatch resume d-7f3a\n  custody dispatch resume last 'Go on with the second half.'"
+    )]
+    Resume(again::ResumeArgs),
 }
 
 pub(crate) async fn run(ctx: &Ctx, command: DispatchCommand) -> CliResult {
@@ -82,6 +124,7 @@ pub(crate) async fn run(ctx: &Ctx, command: DispatchCommand) -> CliResult {
         let answer = operator.query("dispatch.get", json!({ "id": id })).await?;
         let mut row = answer.get("row").cloned().unwrap_or(Value::Null);
         row["seqs"] = answer.get("seqs").cloned().unwrap_or(Value::Null);
+        row["used"] = answer.get("used").cloned().unwrap_or(Value::Null);
         let id = row.get("dispatch").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok((id, row))
     };
@@ -96,6 +139,7 @@ pub(crate) async fn run(ctx: &Ctx, command: DispatchCommand) -> CliResult {
                 col("WHO", "subject"),
                 col("VIA", "launcher"),
                 col("RUNNER", "runner"),
+                col("WAITS FOR", "waits_for"),
                 col("REASON", "reason"),
                 col("WHAT", "what"),
                 wide("SESSION", "session"),
@@ -106,8 +150,14 @@ pub(crate) async fn run(ctx: &Ctx, command: DispatchCommand) -> CliResult {
             ctx.render.list("dispatch.v1", "dispatch", &columns, &found)
         }
         DispatchCommand::Get { id } => {
-            let (_, row) = find(id).await?;
+            let (id, mut row) = find(id).await?;
+            trace::read(&operator, &id).await?.join(&mut row);
             ctx.render.one("dispatch.v1", "dispatch", &row)
+        }
+        DispatchCommand::Trace { id } => {
+            let (id, row) = find(id).await?;
+            not_refused(&row)?;
+            trace::read(&operator, &id).await?.show(&ctx.render, &id)
         }
         DispatchCommand::Watch { id } => {
             let (id, row) = find(id).await?;
@@ -122,7 +172,7 @@ pub(crate) async fn run(ctx: &Ctx, command: DispatchCommand) -> CliResult {
             if follow {
                 return show(ctx, &output, &id).await;
             }
-            let ended = matches!(row.get("status").and_then(Value::as_str), Some("completed" | "ended"));
+            let ended = matches!(row.get("status").and_then(Value::as_str), Some("completed" | "parked" | "ended"));
             let stored =
                 output.all(&id).await.map_err(|e| CliError::new(exit::UNREACHABLE, "OUTPUT_UNAVAILABLE", e))?;
             if stored.is_empty() {
@@ -145,20 +195,21 @@ pub(crate) async fn run(ctx: &Ctx, command: DispatchCommand) -> CliResult {
                 _ => Err(CliError::exit_only(exit::ENDED_FAILED)),
             }
         }
-        DispatchCommand::Stop { id, grace } => {
-            let (id, row) = find(id).await?;
-            if matches!(row.get("status").and_then(Value::as_str), Some("completed" | "ended" | "refused")) {
-                return Err(CliError::new(exit::CONFLICT, "ALREADY_ENDED", format!("dispatch {id} has ended already"))
-                    .hint(format!("custody dispatch get {id}")));
-            }
-            let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(10_000);
-            let answer = operator
-                .command("dispatch.stop", json!({ "dispatch": id, "by": own_subject(), "grace_ms": grace_ms }))
-                .await?;
-            if ctx.render.format.is_some() {
-                return ctx.render.one("command.v1", "seq", &answer);
-            }
-            line(format!("{id} asked to stop (sequence {})", answer.get("seq").and_then(Value::as_u64).unwrap_or(0)))
+        DispatchCommand::Stop { which, grace } => {
+            stop::run(ctx, &operator, which, u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)).await
+        }
+        DispatchCommand::Kill { which } => stop::run(ctx, &operator, which, 0).await,
+        DispatchCommand::Say(args) => {
+            let (id, _) = find(args.id.clone()).await?;
+            say::run(ctx, &operator, &id, args).await
+        }
+        DispatchCommand::Rerun(args) => {
+            let (id, _) = find(args.id.clone()).await?;
+            again::rerun(ctx, &target, &operator, &id, args).await
+        }
+        DispatchCommand::Resume(args) => {
+            let (id, row) = find(args.id.clone()).await?;
+            again::resume(ctx, &target, &operator, &id, &row, args).await
         }
     }
 }

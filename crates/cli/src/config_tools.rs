@@ -1,0 +1,46 @@
+//! `[tools]`: upstream servers, where the documents are, and the operator's own policy.
+
+use crate::home::Home;
+use custody_engine::upstream::{self, Servers};
+use custody_policy::{CedarPolicy, PolicyError};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ToolsConfig {
+    /// Folder with one tool.v1 document a tool.
+    pub(crate) folder: Option<PathBuf>,
+    /// Cedar rules on top of those of every installation.
+    pub(crate) policy: Option<PathBuf>,
+    /// Upstream MCP servers, by name.
+    pub(crate) servers: Servers,
+}
+
+impl ToolsConfig {
+    /// What is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        upstream::check(&self.servers).map_err(|e| e.to_string())
+    }
+
+    /// The folder of documents.
+    pub(crate) fn folder(&self, home: &Home) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| home.path("tools"))
+    }
+
+    /// The rules, read now.
+    pub(crate) fn policy(&self) -> Result<CedarPolicy, String> {
+        let own = match &self.policy {
+            None => None,
+            Some(path) => {
+                let size = std::fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?.len();
+                if size > custody_policy::TEXT_BYTES_MAX as u64 {
+                    return Err(format!("{}: {}", path.display(), PolicyError::TooLarge));
+                }
+                Some(std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?)
+            }
+        };
+        CedarPolicy::read(own.as_deref()).map_err(|e| e.to_string())
+    }
+}
