@@ -1,12 +1,12 @@
 //! The command line. Must never read the environment: what an agent is told is on its command line, so that it is in
 //! the log.
 
-use crate::http::Endpoint;
+use crate::{http::Endpoint, mcp::Address};
 use std::path::PathBuf;
 
 /// How to call it; printed for a command line that cannot be read.
 pub const USAGE: &str = "usage: custody-agent --session PATH --workspace DIR [--workspace-mode auto|ro|rw|propose] \
---inference unix:PATH|http://127.0.0.1:PORT --model NAME [--resume] [--max-turns N] -- PROMPT";
+--inference unix:PATH|http://127.0.0.1:PORT --model NAME [--mcp unix:PATH#PATH|http://127.0.0.1:PORT/PATH] [--resume] [--max-turns N] -- PROMPT";
 
 /// The most model calls in one run.
 const TURNS_MAX: u32 = 64;
@@ -24,6 +24,8 @@ pub struct Args {
     pub inference: Endpoint,
     /// Its name.
     pub model: String,
+    /// Where the gateway's tools are; `None` for a run without them.
+    pub mcp: Option<Address>,
     /// Whether the session goes on.
     pub resume: bool,
     /// How often the model may be called.
@@ -49,7 +51,7 @@ pub enum Mode {
 pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Args, String> {
     let mut words = words.into_iter();
     let (mut session, mut workspace, mut inference, mut model) = (None, None, None, None);
-    let (mut mode, mut resume, mut turns_max) = (Mode::Auto, false, 8);
+    let (mut mode, mut resume, mut turns_max, mut mcp) = (Mode::Auto, false, 8, None);
     loop {
         let word = words.next().ok_or("the prompt is missing: it follows --")?;
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -60,6 +62,7 @@ pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Args, String> {
             "--workspace-mode" => mode = parse_mode(&value()?)?,
             "--inference" => inference = Some(value()?.parse::<Endpoint>()?),
             "--model" => model = Some(value()?),
+            "--mcp" => mcp = Some(value()?).filter(|text| !text.is_empty()).map(|text| text.parse()).transpose()?,
             "--resume" => resume = true,
             "--max-turns" => turns_max = parse_turns(&value()?)?,
             _ => return Err(format!("unknown argument {word}")),
@@ -75,6 +78,7 @@ pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Args, String> {
         mode,
         inference: inference.ok_or("--inference is missing")?,
         model: model.ok_or("--model is missing")?,
+        mcp,
         resume,
         turns_max,
         prompt,
@@ -130,6 +134,7 @@ mod tests {
     #[case::no_inference("--session /s --model m -- x", "--inference is missing")]
     #[case::no_model("--session /s --inference unix:/g -- x", "--model is missing")]
     #[case::unknown("--token t -- x", "unknown argument --token")]
+    #[case::mcp("--mcp unix:/g -- x", "--mcp is unix:/PATH#/PATH or http://127.0.0.1:PORT/PATH, not unix:/g")]
     #[case::no_value("--model", "--model needs a value")]
     #[case::mode("--workspace-mode all -- x", "--workspace-mode is auto, ro, rw or propose, not all")]
     #[case::turns("--max-turns 0 -- x", "--max-turns is a number from 1 to 64, not 0")]

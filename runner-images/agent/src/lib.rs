@@ -1,6 +1,6 @@
-//! A small, generic agent: one prompt, a chat model behind one endpoint, three file tools, a session file. A library so
+//! A small, generic agent: one prompt, a chat model behind one endpoint, three file tools and the gateway's, a session file. A library so
 //! that its rules have tables; the binary is `main`. Must never hold a credential, run a program, or connect to anything
-//! but the one endpoint it is given.
+//! but the endpoint and the tools' address it is given.
 
 pub mod args;
 pub mod run;
@@ -15,6 +15,7 @@ pub mod tools;
 
 pub mod events;
 pub mod http;
+pub mod mcp;
 pub mod model;
 pub mod session;
 pub mod workspace;

@@ -6,6 +6,7 @@ use crate::{
     attach::attach,
     context::{CONTEXT_BYTES_MAX, fit},
     events::{Event, log, say},
+    mcp::Door,
     message::{Message, ToolCall},
     model::{Failure, Model},
     session::{Session, SessionError, new_id},
@@ -49,7 +50,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     say(&Event::Session { id: &session.id })?;
     session.append(Message::User { content: attach(&args.prompt, workspace.as_ref()) })?;
-    let tools = if workspace.is_some() { tools::definitions(may_write) } else { Vec::new() };
+    let mut door = args.mcp.and_then(|address| {
+        // Without its tools there is still a model to ask.
+        Door::open(address).inspect_err(|error| log(&format!("the gateway's tools are not there: {error}"))).ok()
+    });
+    let mut tools = door.as_ref().map(|door| door.definitions().to_vec()).unwrap_or_default();
+    if workspace.is_some() {
+        tools.extend(tools::definitions(may_write));
+    }
     let system = format!("{SYSTEM}{}", if tools.is_empty() { "" } else { SYSTEM_TOOLS });
     let mut model = Model { endpoint: args.inference, name: args.model, system, tools };
     let mut used = (0, 0);
@@ -75,7 +83,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             return Ok(say(&Event::Result { text: &answer.text })?);
         }
         for call in &calls {
-            let content = use_tool(workspace.as_ref(), may_write, call)?;
+            let content = use_tool(workspace.as_ref(), may_write, door.as_mut(), call)?;
             session.append(Message::Tool { tool_call_id: call.id.clone(), content })?;
         }
     }
@@ -83,12 +91,23 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// Runs one call between its two lines; gives back what the model is told.
-fn use_tool(workspace: Option<&Workspace>, may_write: bool, call: &ToolCall) -> Result<String, Failure> {
-    let args = tools::arguments(call).map_or_else(|| json!({ "unreadable": call.arguments }), Value::Object);
+fn use_tool(
+    workspace: Option<&Workspace>,
+    may_write: bool,
+    door: Option<&mut Door>,
+    call: &ToolCall,
+) -> Result<String, Failure> {
+    let arguments = tools::arguments(call);
+    let args = arguments.clone().map_or_else(|| json!({ "unreadable": call.arguments }), Value::Object);
     say(&Event::ToolCall { id: &call.id, name: &call.name, args })?;
-    let outcome = match workspace {
-        Some(workspace) => tools::run(workspace, may_write, call),
-        None => tools::Outcome { ok: false, text: "error: there is no workspace".to_owned() },
+    let door = door.filter(|door| door.has(&call.name));
+    let outcome = match (door, arguments, workspace) {
+        (Some(door), Some(arguments), _) => door.call(&call.name, arguments),
+        (Some(_), None, _) => {
+            tools::Outcome { ok: false, text: "error: the arguments are not a JSON object".to_owned() }
+        }
+        (None, _, Some(workspace)) => tools::run(workspace, may_write, call),
+        (None, _, None) => tools::Outcome { ok: false, text: "error: there is no workspace".to_owned() },
     };
     say(&Event::ToolResult { id: &call.id, ok: outcome.ok, text: &outcome.text })?;
     Ok(outcome.text)

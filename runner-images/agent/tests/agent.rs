@@ -43,6 +43,43 @@ fn a_stream_of_single_bytes_is_the_same_stream() {
 }
 
 #[test]
+fn a_round_of_the_gateways_tools() {
+    let place = Place::new();
+    let asked = place.serve_door(vec!["workspace_read", "broken"]);
+    let requests = place.serve(vec![
+        calls("workspace_read", r#"{"path":"notes.txt"}"#),
+        calls("broken", "{}"),
+        answer("It is heron."),
+    ]);
+    let door = format!("unix:{}#/mcp", place.path("mcp.sock").display());
+    let run = place.run(&["--mcp", &door], "what is the code word?");
+    assert_eq!(run.code, 0, "{}", run.log);
+    let offered = requests.recv().unwrap()["tools"].clone();
+    let names: Vec<&str> =
+        offered.as_array().unwrap().iter().map(|t| t["function"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["workspace_read", "broken", "list_files", "read_file", "write_file"]);
+    let methods: Vec<String> = asked.try_iter().map(|a| a["method"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(methods, ["initialize", "notifications/initialized", "tools/list", "tools/call", "tools/call"]);
+    let results: Vec<(&serde_json::Value, &str)> =
+        run.of("tool_result").iter().map(|r| (&r["ok"], r["text"].as_str().unwrap())).collect();
+    assert_eq!(results, [(&json!(true), "the code word is heron"), (&json!(false), "error: TOOL_REFUSED: not today")]);
+    let last = requests.try_iter().last().unwrap();
+    let seen = last["messages"].as_array().unwrap().iter().rev().find(|m| m["role"] == "tool").unwrap();
+    assert_eq!(seen["content"], "error: TOOL_REFUSED: not today");
+}
+
+#[test]
+fn a_door_that_is_shut_leaves_the_agent_its_own_tools() {
+    let place = Place::new();
+    let requests = place.serve(vec![answer("Hello.")]);
+    let door = format!("unix:{}#/mcp", place.path("nobody.sock").display());
+    let run = place.run(&["--mcp", &door], "say hello");
+    assert_eq!(run.code, 0, "{}", run.log);
+    assert!(run.log.contains("the gateway's tools are not there"), "{}", run.log);
+    assert_eq!(requests.recv().unwrap()["tools"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn a_round_of_tools() {
     let place = Place::new();
     let requests = place.serve(vec![

@@ -1,7 +1,7 @@
 //! The behaviours, by the prompt's first word. Must never do harm outside its own process tree and the limits it is
 //! given: `oom` and `fork` have a maximum of their own, for the day somebody runs them without a box.
 
-use crate::{sandbox, say};
+use crate::{calls, files, sandbox, say};
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
@@ -18,6 +18,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(86_400);
 const OOM_MIB_MAX: usize = 65_536;
 const FORK_MAX: usize = 10_000;
 const FLOOD_LINE_BYTES: usize = 1_000;
+const FILL_FILE_BYTES: usize = 64 << 20;
+const FILL_FILES: usize = 16;
 
 /// Does what the prompt says; gives back the exit code.
 pub(crate) fn behave(prompt: &str, session: Option<&Path>) -> u8 {
@@ -47,7 +49,21 @@ pub(crate) fn behave(prompt: &str, session: Option<&Path>) -> u8 {
         }
         "echo" => done(rest),
         "session" => session_lines(session),
+        "session-then-silent" => {
+            session_lines(session);
+            forever()
+        }
+        "big-session" => big_session(session, number(1 << 20)),
+        "session-link" => session_link(session, rest),
+        "fill" => fill(rest),
+        "links" => files::links(),
+        "setuid" => files::setuid(),
+        "big-file" => files::big(number(1 << 20)),
+        "many-files" => files::many(number(1_000)),
+        "tool-calls" => calls::frames(number(10_000)),
+        "mcp" => calls::over_the_socket(number(10_000)),
         "sandbox" => done(&sandbox::report().to_string()),
+        "call-home" => done(&sandbox::call_home().to_string()),
         // What a behaviour starts as its own child: alive until it is killed, with its streams open.
         "child" => forever(),
         "exit-zero" => 0,
@@ -58,13 +74,13 @@ pub(crate) fn behave(prompt: &str, session: Option<&Path>) -> u8 {
     }
 }
 
-fn done(text: &str) -> u8 {
+pub(crate) fn done(text: &str) -> u8 {
     say::text(text);
     say::result(text);
     0
 }
 
-fn failed(doing: &str, error: &io::Error) -> u8 {
+pub(crate) fn failed(doing: &str, error: &io::Error) -> u8 {
     say::error("behaviour_failed", &format!("{doing}: {error}"));
     2
 }
@@ -165,6 +181,57 @@ fn session_lines(path: Option<&Path>) -> u8 {
         Ok(text) => done(&text.lines().count().to_string()),
         Err(error) => failed("the session file", &error),
     }
+}
+
+/// A session file of so many bytes, with blocks behind all of them.
+fn big_session(path: Option<&Path>, bytes: usize) -> u8 {
+    let Some(path) = path else { return failed("the session file", &io::ErrorKind::NotFound.into()) };
+    match fill_file(path, bytes) {
+        Ok(()) => done(&format!("the session has {bytes} bytes")),
+        Err((written, error)) => {
+            done(&format!("the session has {written} bytes, then errno {}", error.raw_os_error().unwrap_or(0)))
+        }
+    }
+}
+
+/// The session file as a link to somewhere else.
+fn session_link(path: Option<&Path>, target: &str) -> u8 {
+    let Some(path) = path else { return failed("the session file", &io::ErrorKind::NotFound.into()) };
+    let _ = fs::remove_file(path);
+    match std::os::unix::fs::symlink(if target.is_empty() { "/etc/passwd" } else { target }, path) {
+        Ok(()) => done("the session is a link"),
+        Err(error) => failed("the link", &error),
+    }
+}
+
+/// Writes files into a folder until that is refused, at most 1 GiB, and then stays.
+fn fill(folder: &str) -> u8 {
+    let folder = Path::new(if folder.is_empty() { "/tmp" } else { folder });
+    let mut total = 0;
+    say::text("filling");
+    for n in 0..FILL_FILES {
+        match fill_file(&folder.join(format!("fill-{n}")), FILL_FILE_BYTES) {
+            Ok(()) => total += FILL_FILE_BYTES,
+            Err((written, error)) => {
+                let errno = error.raw_os_error().unwrap_or(0);
+                return done(&format!("wrote {} bytes, then errno {errno}", total + written));
+            }
+        }
+    }
+    say::text(&format!("wrote {total} bytes, and nothing refused it"));
+    forever()
+}
+
+fn fill_file(path: &Path, bytes: usize) -> Result<(), (usize, io::Error)> {
+    let piece = vec![0x5a_u8; 1 << 20];
+    let mut file = fs::File::create(path).map_err(|error| (0, error))?;
+    let mut written = 0;
+    while written < bytes {
+        let next = piece.len().min(bytes - written);
+        file.write_all(&piece[..next]).map_err(|error| (written, error))?;
+        written += next;
+    }
+    Ok(())
 }
 
 fn child() -> io::Result<Child> {

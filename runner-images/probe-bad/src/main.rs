@@ -7,6 +7,10 @@ mod say;
 
 mod sandbox;
 
+mod files;
+
+mod calls;
+
 mod behave;
 
 use std::{path::PathBuf, process::ExitCode};

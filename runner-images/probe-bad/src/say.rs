@@ -25,6 +25,16 @@ pub(crate) fn result(text: &str) {
     line(vec![("type", "result".into()), ("text", text.into())]);
 }
 
+/// A tool call, without any arguments.
+pub(crate) fn tool_call(id: &str, name: &str) {
+    line(vec![
+        ("type", "tool_call".into()),
+        ("id", id.into()),
+        ("name", name.into()),
+        ("args", Json::Object(Vec::new())),
+    ]);
+}
+
 /// A failure.
 pub(crate) fn error(code: &str, message: &str) {
     line(vec![("type", "error".into()), ("code", code.into()), ("message", message.into())]);

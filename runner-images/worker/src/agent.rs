@@ -4,16 +4,16 @@
 use crate::{
     event::Event,
     outbox::Outbox,
-    output::{self, Shared},
+    output::{self, Counts, Shared},
     prepare::Plan,
-    protocol::{FrameBody, Job},
+    protocol::{FrameBody, Stream},
 };
 use std::{
     io::{self, Write},
     os::unix::process::CommandExt,
     process::{ChildStdin, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         mpsc::{SyncSender, sync_channel},
     },
     thread,
@@ -36,7 +36,13 @@ pub struct Agent {
 /// Starts the process, says so with a `started` frame, and starts the threads that read it.
 ///
 /// Errors: when the program cannot be started, such as absent, not executable, or arguments that are too long.
-pub fn start(plan: &Plan, job: &Job, outbox: &Arc<Outbox>, events: &SyncSender<Event>) -> io::Result<Agent> {
+pub fn start(
+    plan: &Plan,
+    stream: &Stream,
+    counts: &Arc<Mutex<Counts>>,
+    outbox: &Arc<Outbox>,
+    events: &SyncSender<Event>,
+) -> io::Result<Agent> {
     let [program, arguments @ ..] = plan.argv.as_slice() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(&plan.env).process_group(0);
@@ -51,10 +57,9 @@ pub fn start(plan: &Plan, job: &Job, outbox: &Arc<Outbox>, events: &SyncSender<E
         return Err(io::ErrorKind::BrokenPipe.into());
     };
     let pid = child.id();
-    outbox.push_own(FrameBody::Started { pid, resumed: job.session.resume });
+    outbox.push_own(FrameBody::Started { pid, resumed: plan.resumed });
     let shared = Shared::default();
-    let limit = job.limits.output_bytes;
-    output::start(stdout, stderr, &job.runner.stream, limit, &shared, Arc::clone(outbox), events.clone())?;
+    output::start(stdout, stderr, stream, Arc::clone(counts), &shared, Arc::clone(outbox), events.clone())?;
     let stdin = match (child.stdin.take(), &plan.stdin) {
         (Some(stdin), Some(first)) => Some(feed(stdin, first.clone())?),
         _ => None,

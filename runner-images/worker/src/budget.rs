@@ -55,7 +55,9 @@ fn tells_the_end(body: &FrameBody) -> bool {
         FrameBody::Result { .. } | FrameBody::Error { .. } | FrameBody::Usage { .. } | FrameBody::Session { .. } => {
             true
         }
-        FrameBody::Started { .. } | FrameBody::Truncated { .. } | FrameBody::Exit { .. } => true,
+        FrameBody::Started { .. } | FrameBody::Truncated { .. } | FrameBody::Turn { .. } | FrameBody::Exit { .. } => {
+            true
+        }
         FrameBody::Text { .. } | FrameBody::Log { .. } => false,
         FrameBody::ToolCall { .. } | FrameBody::ToolResult { .. } => false,
     }

@@ -20,7 +20,7 @@ pub enum Event {
     },
     /// The gateway sent a follow-up for the agent.
     Input(String),
-    /// A line from the gateway is not box.v1; with a sentence.
+    /// A line from the gateway is not box.v2; with a sentence.
     BadMessage(String),
     /// The gateway stayed away too long. The link has ended.
     GatewayLost,
@@ -28,6 +28,8 @@ pub enum Event {
     Terminate,
     /// At least one child ended.
     ChildEnded,
+    /// The agent used up a limit that is counted from its output; with a sentence.
+    LimitReached(String),
     /// The agent's output is read to its end and in the outbox.
     OutputDone,
 }

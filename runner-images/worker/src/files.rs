@@ -33,7 +33,31 @@ pub fn write_all(files: &[(PathBuf, String)], roots: &Roots) -> Result<(), BadJo
     Ok(())
 }
 
-fn write(path: &Path, text: &str, roots: &Roots) -> Result<(), String> {
+/// Makes every symbolic link and its missing folders; one that is there and leads to the same place is left alone. What
+/// the target is does not matter here: the agent could make the same link itself.
+///
+/// Errors: [`BadJob`] with code `bad_link` at the first path that is refused or taken.
+pub fn link_all(links: &[(PathBuf, PathBuf)], roots: &Roots) -> Result<(), BadJob> {
+    for (path, target) in links {
+        link(path, target, roots)
+            .map_err(|why| BadJob { code: "bad_link", message: format!("{}: {why}", path.display()) })?;
+    }
+    Ok(())
+}
+
+fn link(path: &Path, target: &Path, roots: &Roots) -> Result<(), String> {
+    make_parents(path, roots)?;
+    match std::os::unix::fs::symlink(target, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let same = fs::read_link(path).is_ok_and(|there| there == target);
+            if same { Ok(()) } else { Err("something else is there".to_owned()) }
+        }
+        other => other.map_err(|error| error.to_string()),
+    }
+}
+
+/// Refuses a path that is not below a root, and makes the folders above it.
+fn make_parents(path: &Path, roots: &Roots) -> Result<(), String> {
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     let root = roots.0.iter().find(|root| path.starts_with(root) && path != root.as_path());
     let (Some(root), true, Some(parent)) = (root, plain, path.parent()) else {
@@ -53,6 +77,12 @@ fn write(path: &Path, text: &str, roots: &Roots) -> Result<(), String> {
             return Err("a link leads out of the allowed folder".to_owned());
         }
     }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str, roots: &Roots) -> Result<(), String> {
+    make_parents(path, roots)?;
+    let describe = |error: std::io::Error| error.to_string();
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let no_follow = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).map_err(|error| error.to_string())?;
@@ -79,6 +109,22 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn links_are_made_once_and_replace_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let roots = Roots::new(Some(home.path().to_owned()));
+        let link = |path: &str, target: &str| {
+            link_all(&[(home.path().join(path), PathBuf::from(target))], &roots).map_err(|bad| bad.code)
+        };
+        assert_eq!(link(".agent/sessions", "/session"), Ok(()));
+        assert_eq!(link(".agent/sessions", "/session"), Ok(()), "a second turn finds its own link");
+        assert_eq!(fs::read_link(home.path().join(".agent/sessions")).unwrap(), Path::new("/session"));
+        assert_eq!(link(".agent/sessions", "/tmp"), Err("bad_link"));
+        assert_eq!(link("../outside", "/tmp"), Err("bad_link"));
+        fs::write(home.path().join("taken"), "x").unwrap();
+        assert_eq!(link("taken", "/session"), Err("bad_link"));
     }
 
     #[rstest]

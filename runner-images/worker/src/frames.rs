@@ -4,20 +4,20 @@
 use crate::protocol::{Frame, FrameBody, LINE_BYTES_MAX, WorkerMessage};
 use serde_json::{Value, json};
 
-/// The longest text of a log frame, in bytes. Source: box.v1.
+/// The longest text of a log frame, in bytes. Source: box.v2.
 pub const LOG_BYTES_MAX: usize = 16_384;
-/// The longest text and the largest arguments, in bytes as written to JSON: below box.v1's 65536 characters, so that the
+/// The longest text and the largest arguments, in bytes as written to JSON: below box.v2's 65536 characters, so that the
 /// whole frame also fits one message on a stream, which is 65536 bytes.
 const TEXT_ENCODED_MAX: usize = 60_000;
-/// The longest identifier or name, in characters. Source: box.v1.
+/// The longest identifier or name, in characters. Source: box.v2.
 pub const NAME_CHARS_MAX: usize = 256;
-/// The longest error code, in characters. Source: box.v1.
+/// The longest error code, in characters. Source: box.v2.
 const CODE_CHARS_MAX: usize = 128;
-/// The longest message of an error or detail of an exit, in bytes as written to JSON. Source: box.v1, 4096 characters.
+/// The longest message of an error or detail of an exit, in bytes as written to JSON. Source: box.v2, 4096 characters.
 const MESSAGE_ENCODED_MAX: usize = 4_096;
-/// The most arguments of a tool call. Source: box.v1.
+/// The most arguments of a tool call. Source: box.v2.
 const ARGS_MAX: usize = 256;
-/// The most tokens of a usage frame. Source: box.v1.
+/// The most tokens of a usage frame. Source: box.v2.
 const TOKENS_MAX: u64 = 1_000_000_000_000;
 
 /// The same frame with every field inside the contract. Cut text says so at its end.
@@ -45,7 +45,7 @@ pub fn bounded(body: FrameBody) -> FrameBody {
         FrameBody::Exit { reason, code, signal, detail } => {
             FrameBody::Exit { reason, code, signal, detail: detail.map(|detail| cut(detail, MESSAGE_ENCODED_MAX)) }
         }
-        whole @ (FrameBody::Started { .. } | FrameBody::Truncated { .. }) => whole,
+        whole @ (FrameBody::Started { .. } | FrameBody::Truncated { .. } | FrameBody::Turn { .. }) => whole,
     }
 }
 

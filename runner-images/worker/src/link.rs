@@ -5,6 +5,7 @@ use crate::{
     event::Event,
     frames,
     lines::read_line,
+    mounts::{LOOK_EVERY, Mounts},
     outbox::Outbox,
     protocol::{GatewayMessage, LINE_BYTES_MAX, PROTOCOL, UPGRADE, WorkerMessage},
 };
@@ -15,7 +16,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::SyncSender,
     },
     thread,
@@ -24,6 +25,8 @@ use std::{
 
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A blank worker looks more often: whoever claims it waits for it. Twenty connects a second are not measurable.
+const BLANK_BACKOFF_MAX: Duration = Duration::from_millis(50);
 /// How long the answer to the upgrade may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// How long one write may take before the connection counts as lost.
@@ -38,8 +41,10 @@ const HEAD_LINES_MAX: usize = 64;
 pub struct LinkConfig {
     /// The gateway's socket.
     pub socket: PathBuf,
-    /// How long the gateway may stay away.
+    /// How long the gateway may stay away from a worker that has a job.
     pub lost_after: Duration,
+    /// How long a blank worker waits for its job, also while no gateway is there: a box of a pool is not bound to one yet.
+    pub job_wait: Duration,
 }
 
 /// What the supervisor and the link tell each other besides events.
@@ -51,6 +56,15 @@ pub struct LinkState {
     pub connected: AtomicBool,
     /// Set by the supervisor: no frame may be sent any more.
     pub silenced: AtomicBool,
+    /// The highest numbered follow-up that was taken; 0 for none. A gateway that comes anew goes on after it.
+    pub inputs: AtomicU32,
+}
+
+impl LinkState {
+    /// Whether a follow-up is to be taken: one without a number always, one with a number once.
+    fn takes(&self, n: Option<u32>) -> bool {
+        n.is_none_or(|n| self.inputs.fetch_max(n, Ordering::Relaxed) < n)
+    }
 }
 
 /// Starts the link's thread. It ends after [`Event::GatewayLost`] or when nobody listens.
@@ -87,6 +101,7 @@ struct Connection {
 
 impl Link {
     fn run(self) {
+        let mounts = Mounts::watch();
         let mut lost_since = Instant::now();
         let mut backoff = BACKOFF_MIN;
         loop {
@@ -99,14 +114,21 @@ impl Link {
                 }
             }
             self.outbox.wake();
-            let left = self.config.lost_after.saturating_sub(lost_since.elapsed());
+            let blank = self.state.dispatch.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+            let most = if blank { self.config.job_wait } else { self.config.lost_after };
+            let left = most.saturating_sub(lost_since.elapsed());
             if left.is_zero() {
                 // The receiver is gone only when the worker is about to exit.
                 let _ = self.events.send(Event::GatewayLost);
                 return;
             }
-            thread::sleep(backoff.min(left));
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            if blank && !self.config.socket.exists() {
+                // A blank box of a pool: its socket is mounted when it is claimed, and may be a long time in coming.
+                mounts.changed(LOOK_EVERY.min(left));
+            } else {
+                thread::sleep(backoff.min(left));
+                backoff = (backoff * 2).min(if blank { BLANK_BACKOFF_MAX } else { BACKOFF_MAX });
+            }
         }
     }
 
@@ -128,7 +150,9 @@ impl Link {
         let dispatch = self.state.dispatch.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Without a job there is nothing that the gateway could already have.
         connection.acked.store(dispatch.is_none(), Ordering::Relaxed);
-        let hello = WorkerMessage::Hello { protocol: PROTOCOL.to_owned(), dispatch, last_seq: self.outbox.last_seq() };
+        let inputs = Some(self.state.inputs.load(Ordering::Relaxed)).filter(|n| *n > 0);
+        let last_seq = self.outbox.last_seq();
+        let hello = WorkerMessage::Hello { protocol: PROTOCOL.to_owned(), dispatch, last_seq, inputs };
         let mut writer = stream;
         if writer.write_all(&frames::line(&hello)).is_err() {
             return false;
@@ -177,7 +201,7 @@ impl Link {
                 Event::BadMessage(format!("a line of the gateway is longer than {LINE_BYTES_MAX} bytes"))
             } else {
                 match serde_json::from_slice::<GatewayMessage>(&line.bytes) {
-                    Err(error) => Event::BadMessage(format!("not a box.v1 message: {error}")),
+                    Err(error) => Event::BadMessage(format!("not a box.v2 message: {error}")),
                     Ok(message) => {
                         connection.heard.store(true, Ordering::Relaxed);
                         match message {
@@ -194,7 +218,8 @@ impl Link {
                             GatewayMessage::Stop { grace_ms, reason } => {
                                 Event::Stop { grace_ms, reason: reason.into() }
                             }
-                            GatewayMessage::Input { text } => Event::Input(text),
+                            GatewayMessage::Input { n, .. } if !self.state.takes(n) => continue,
+                            GatewayMessage::Input { text, .. } => Event::Input(text),
                         }
                     }
                 }
@@ -228,4 +253,17 @@ fn read_switching(reader: &mut BufReader<UnixStream>) -> io::Result<()> {
     }
     // Not read further: the connection is dropped with what the gateway wrote.
     Err(io::Error::from(io::ErrorKind::ConnectionRefused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_numbered_follow_up_is_taken_once_and_one_without_a_number_always() {
+        let state = LinkState::default();
+        let taken: Vec<bool> = [Some(1), Some(1), None, Some(2), Some(1), None].map(|n| state.takes(n)).into();
+        assert_eq!(taken, [true, false, true, true, false, true]);
+        assert_eq!(state.inputs.load(Ordering::Relaxed), 2);
+    }
 }

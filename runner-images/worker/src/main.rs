@@ -9,15 +9,21 @@ use custody_worker::{
 };
 use std::{env, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
-/// How long the gateway may stay away. Source: box.v1.
+/// How long the gateway may stay away. Source: box.v2.
 const LOST_AFTER_MAX: Duration = Duration::from_secs(60);
+/// How long a blank worker waits for its job.
+const JOB_WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 fn main() -> ExitCode {
-    let lost_after = env::var("CUSTODY_GW_LOST_MS").ok().and_then(|text| text.parse().ok());
+    let shorter = |name: &str, most: Duration| {
+        let set = env::var(name).ok().and_then(|text| text.parse().ok());
+        set.map_or(most, Duration::from_millis).min(most)
+    };
     let config = Config {
         link: LinkConfig {
             socket: env::var_os("CUSTODY_GW_SOCK").map_or_else(|| PathBuf::from(SOCKET_IN_BOX), PathBuf::from),
-            lost_after: lost_after.map_or(LOST_AFTER_MAX, Duration::from_millis).min(LOST_AFTER_MAX),
+            lost_after: shorter("CUSTODY_GW_LOST_MS", LOST_AFTER_MAX),
+            job_wait: shorter("CUSTODY_JOB_WAIT_MS", JOB_WAIT_MAX),
         },
         home: env::var_os("HOME").map(PathBuf::from),
         inherited: ["PATH", "HOME"]

@@ -8,18 +8,32 @@ use crate::{
 };
 use serde_json::{Map, Value, json};
 
-/// The frame for this line; `None` when a rule says `ignore` or the line is blank.
-pub fn map_line(rules: &[StreamRule], line: &Line) -> Option<FrameBody> {
+/// The frames for this line, in the order of the rules: the first rule that fits makes one, and those after it only while
+/// each says `more`. None when the line is blank or a rule says `ignore`.
+pub fn map_line(rules: &[StreamRule], line: &Line) -> Vec<FrameBody> {
     if line.cut == 0 && line.bytes.iter().all(u8::is_ascii_whitespace) {
-        return None;
+        return Vec::new();
     }
     let document = if line.cut == 0 { serde_json::from_slice::<Value>(&line.bytes).ok() } else { None };
-    let Some(document) = document else { return Some(log(line)) };
-    match rules.iter().find(|rule| matches(rule, &document)) {
-        None => Some(log(line)),
-        Some(rule) if rule.frame == RuleFrame::Ignore => None,
-        Some(rule) => Some(frame(rule, &document).unwrap_or_else(|| log(line))),
+    let Some(document) = document else { return vec![log(line)] };
+    let mut frames = Vec::new();
+    let mut fitted = false;
+    for rule in rules.iter().filter(|rule| matches(rule, &document)) {
+        fitted = true;
+        if rule.frame != RuleFrame::Ignore {
+            // A rule that cannot read its line shows the line itself, once.
+            let unread = || if frames.iter().any(is_log) { None } else { Some(log(line)) };
+            frames.extend(frame(rule, &document).or_else(unread));
+        }
+        if !rule.more {
+            break;
+        }
     }
+    if fitted { frames } else { vec![log(line)] }
+}
+
+fn is_log(body: &FrameBody) -> bool {
+    matches!(body, FrameBody::Log { .. })
 }
 
 fn matches(rule: &StreamRule, document: &Value) -> bool {
@@ -33,7 +47,10 @@ fn log(line: &Line) -> FrameBody {
 
 /// `None` when a field without which the frame says nothing is not in the document.
 fn frame(rule: &StreamRule, document: &Value) -> Option<FrameBody> {
-    let field = |name: &str| rule.fields.get(name).and_then(|pointer| document.pointer(pointer));
+    let field = |name: &str| {
+        let found = rule.fields.get(name).and_then(|pointer| document.pointer(pointer));
+        found.or_else(|| rule.values.get(name))
+    };
     let text = |name: &str| field(name).and_then(as_text);
     let number = |name: &str| field(name).and_then(Value::as_u64).unwrap_or(0);
     Some(match rule.frame {
@@ -75,7 +92,7 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Arguments are an object in box.v1; OpenAI's form is that object as a string.
+/// Arguments are an object in box.v2; OpenAI's form is that object as a string.
 fn as_object(value: Option<&Value>) -> Value {
     match value {
         None | Some(Value::Null) => Value::Object(Map::new()),
@@ -103,13 +120,23 @@ mod tests {
             {"when": {"/type": "sess"}, "frame": "session", "fields": {"agent_session": "/id"}},
             {"when": {"/type": "end", "/ok": true}, "frame": "result", "fields": {"text": "/text"}},
             {"when": {"/type": "end", "/code": 7}, "frame": "error", "fields": {"code": "/code", "message": "/text"}},
-            {"when": {"/type": "oops"}, "frame": "error", "fields": {"message": "/text"}}
+            {"when": {"/type": "oops"}, "frame": "error", "fields": {"message": "/text"}, "values": {"code": "turn_failed"}},
+            {"when": {"/type": "both", "/bad": true}, "frame": "tool_result", "fields": {"id": "/id"}, "values": {"ok": false}},
+            {"when": {"/type": "both"}, "frame": "usage", "fields": {"input_tokens": "/in"}, "more": true},
+            {"when": {"/type": "both"}, "frame": "result", "values": {"text": "end"}},
+            {"when": {"/type": "both"}, "frame": "result", "values": {"text": "never"}},
+            {"when": {"/type": "last"}, "frame": "session", "fields": {"agent_session": "/id"}, "more": true},
+            {"when": {"/type": "last"}, "frame": "ignore"}
         ]))
         .unwrap()
     }
 
-    fn expected(value: Value) -> Option<FrameBody> {
-        (!value.is_null()).then(|| serde_json::from_value(value).unwrap())
+    fn expected(value: Value) -> Vec<FrameBody> {
+        match value {
+            Value::Null => Vec::new(),
+            Value::Array(all) => all.into_iter().map(|one| serde_json::from_value(one).unwrap()).collect(),
+            one => vec![serde_json::from_value(one).unwrap()],
+        }
     }
 
     #[rstest]
@@ -127,7 +154,11 @@ mod tests {
     #[case::boolean_when(r#"{"type":"end","ok":true,"text":"done"}"#, json!({"kind":"result","text":"done"}))]
     #[case::result_without_text(r#"{"type":"end","ok":true}"#, json!({"kind":"result","text":""}))]
     #[case::number_when(r#"{"type":"end","code":7,"text":"bad"}"#, json!({"kind":"error","code":"7","message":"bad"}))]
-    #[case::error_code_default(r#"{"type":"oops","text":"x"}"#, json!({"kind":"error","code":"agent_error","message":"x"}))]
+    #[case::error_code_constant(r#"{"type":"oops","text":"x"}"#, json!({"kind":"error","code":"turn_failed","message":"x"}))]
+    #[case::two_frames(r#"{"type":"both","in":3}"#, json!([{"kind":"usage","input_tokens":3,"output_tokens":0},{"kind":"result","text":"end"}]))]
+    #[case::a_constant(r#"{"type":"both","bad":true,"id":"c"}"#, json!({"kind":"tool_result","id":"c","ok":false,"text":""}))]
+    #[case::one_and_nothing_more(r#"{"type":"last","id":"t"}"#, json!({"kind":"session","agent_session":"t"}))]
+    #[case::an_unread_line_stays(r#"{"type":"last"}"#, json!({"kind":"log","stream":"stdout","text":"{\"type\":\"last\"}"}))]
     #[case::no_rule(r#"{"type":"new"}"#, json!({"kind":"log","stream":"stdout","text":"{\"type\":\"new\"}"}))]
     #[case::required_field_absent(r#"{"type":"sess"}"#, json!({"kind":"log","stream":"stdout","text":"{\"type\":\"sess\"}"}))]
     #[case::session_of_two_lines(r#"{"type":"sess","id":"a\nb"}"#, json!({"kind":"log","stream":"stdout","text":"{\"type\":\"sess\",\"id\":\"a\\nb\"}"}))]
@@ -141,13 +172,13 @@ mod tests {
     #[test]
     fn a_cut_line_is_a_marked_log_even_if_its_start_is_json() {
         let line = Line { bytes: br#"{"type":"end","ok":true}"#.to_vec(), cut: 9, whole: true };
-        let Some(FrameBody::Log { text, .. }) = map_line(&rules(), &line) else { panic!("not a log frame") };
+        let [FrameBody::Log { text, .. }] = &map_line(&rules(), &line)[..] else { panic!("not a log frame") };
         assert!(text.ends_with("[truncated: 9 bytes]"), "{text}");
     }
 
     #[test]
     fn deep_nesting_is_a_log() {
         let line = Line { bytes: "[".repeat(100_000).into_bytes(), cut: 0, whole: true };
-        assert!(matches!(map_line(&rules(), &line), Some(FrameBody::Log { text, .. }) if text.len() <= LOG_BYTES_MAX));
+        assert!(matches!(&map_line(&rules(), &line)[..], [FrameBody::Log { text, .. }] if text.len() <= LOG_BYTES_MAX));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 use std::{
     io::{self, BufReader, Read},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -64,6 +64,33 @@ pub struct Shared {
     pub activity: Arc<Activity>,
     /// Whether a result frame is in the outbox.
     pub result_seen: Arc<AtomicBool>,
+    /// The agent's own session id, once it told it.
+    pub agent_session: Arc<Mutex<Option<String>>>,
+}
+
+/// What is counted over all turns of one box.
+#[derive(Debug)]
+pub struct Counts {
+    /// Bytes of output.
+    pub budget: Budget,
+    /// Tool calls so far.
+    tool_calls: u64,
+    /// The most of them.
+    tool_calls_max: Option<u64>,
+}
+
+impl Counts {
+    /// Nothing used yet.
+    pub fn new(output_bytes: u64, tool_calls_max: Option<u64>) -> Self {
+        Self { budget: Budget::new(output_bytes), tool_calls: 0, tool_calls_max }
+    }
+
+    /// Counts one tool call; the sentence when it is the first one too many.
+    fn tool_call(&mut self) -> Option<String> {
+        self.tool_calls = self.tool_calls.saturating_add(1);
+        let most = self.tool_calls_max?;
+        (self.tool_calls == most.saturating_add(1)).then(|| format!("more than {most} tool calls"))
+    }
 }
 
 /// Starts the reading threads. When both streams are at their end and all is in the outbox, [`Event::OutputDone`] is
@@ -74,7 +101,7 @@ pub fn start(
     stdout: impl Read + Send + 'static,
     stderr: impl Read + Send + 'static,
     stream: &Stream,
-    output_bytes: u64,
+    counts: Arc<Mutex<Counts>>,
     shared: &Shared,
     outbox: Arc<Outbox>,
     events: SyncSender<Event>,
@@ -91,10 +118,12 @@ pub fn start(
     thread::Builder::new().name("stderr".to_owned()).spawn(move || read_chunks(stderr, &pieces, Piece::Stderr))?;
     let mut pump = Pump {
         stream: stream.clone(),
+        words: Words::default(),
         coalescer: Coalescer::default(),
-        budget: Budget::new(output_bytes),
+        counts,
         outbox,
-        result_seen: Arc::clone(&shared.result_seen),
+        shared: shared.clone(),
+        events: events.clone(),
     };
     thread::Builder::new().name("output".to_owned()).spawn(move || {
         pump.run(&received);
@@ -155,12 +184,37 @@ fn read_chunks(mut stream: impl Read, pieces: &SyncSender<Piece>, piece: fn(Stri
     }
 }
 
+/// The agent's words since its last tool call: what a result means that has none of its own.
+#[derive(Debug, Default)]
+struct Words(String);
+
+impl Words {
+    fn fill(&mut self, body: FrameBody) -> FrameBody {
+        match body {
+            FrameBody::Result { text } if text.is_empty() => FrameBody::Result { text: std::mem::take(&mut self.0) },
+            FrameBody::Text { text } => {
+                if self.0.len() + text.len() <= LINE_BYTES_MAX {
+                    self.0.push_str(&text);
+                }
+                FrameBody::Text { text }
+            }
+            FrameBody::ToolCall { .. } => {
+                self.0.clear();
+                body
+            }
+            other => other,
+        }
+    }
+}
+
 struct Pump {
     stream: Stream,
+    words: Words,
     coalescer: Coalescer,
-    budget: Budget,
+    counts: Arc<Mutex<Counts>>,
     outbox: Arc<Outbox>,
-    result_seen: Arc<AtomicBool>,
+    shared: Shared,
+    events: SyncSender<Event>,
 }
 
 impl Pump {
@@ -185,12 +239,13 @@ impl Pump {
         if self.coalescer.due().is_some_and(|due| due <= now) {
             self.flush();
         }
-        let body = match piece {
+        let bodies = match piece {
             Piece::Line(line) => map_line(&self.stream.map, &line),
-            Piece::Text(text) => Some(FrameBody::Text { text }),
-            Piece::Stderr(text) => Some(FrameBody::Log { stream: LogStream::Stderr, text }),
+            Piece::Text(text) => vec![FrameBody::Text { text }],
+            Piece::Stderr(text) => vec![FrameBody::Log { stream: LogStream::Stderr, text }],
         };
-        for body in body.into_iter().flat_map(|body| self.coalescer.push(body, now)).collect::<Vec<_>>() {
+        let bodies: Vec<_> = bodies.into_iter().map(|body| self.words.fill(body)).collect();
+        for body in bodies.into_iter().flat_map(|body| self.coalescer.push(body, now)).collect::<Vec<_>>() {
             self.emit(body);
         }
     }
@@ -202,11 +257,50 @@ impl Pump {
     }
 
     fn emit(&mut self, body: FrameBody) {
-        for body in self.budget.admit(body) {
+        let (admitted, too_many) = {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let too_many = if matches!(body, FrameBody::ToolCall { .. }) { counts.tool_call() } else { None };
+            (counts.budget.admit(body), too_many)
+        };
+        for body in admitted {
             let is_result = matches!(body, FrameBody::Result { .. });
+            if let FrameBody::Session { agent_session } = &body {
+                *self.shared.agent_session.lock().unwrap_or_else(PoisonError::into_inner) = Some(agent_session.clone());
+            }
             if self.outbox.push(body) && is_result {
-                self.result_seen.store(true, Ordering::Relaxed);
+                self.shared.result_seen.store(true, Ordering::Relaxed);
             }
         }
+        if let Some(why) = too_many {
+            // The receiver is gone only when the worker is about to exit.
+            let _ = self.events.send(Event::LimitReached(why));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_without_words_repeats_those_since_the_last_tool_call() {
+        let mut words = Words::default();
+        let text = |text: &str| FrameBody::Text { text: text.to_owned() };
+        words.fill(text("before "));
+        words.fill(FrameBody::ToolCall { id: "c".into(), name: "n".into(), args: serde_json::json!({}) });
+        words.fill(text("after "));
+        words.fill(text("that"));
+        assert_eq!(words.fill(FrameBody::Result { text: "own".into() }), FrameBody::Result { text: "own".into() });
+        let filled = FrameBody::Result { text: "after that".into() };
+        assert_eq!(words.fill(FrameBody::Result { text: String::new() }), filled);
+    }
+
+    #[test]
+    fn words_are_bounded() {
+        let mut words = Words::default();
+        for _ in 0..100 {
+            words.fill(FrameBody::Text { text: "x".repeat(100_000) });
+        }
+        assert!(words.0.len() <= LINE_BYTES_MAX);
     }
 }

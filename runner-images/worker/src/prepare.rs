@@ -16,6 +16,10 @@ pub struct Plan {
     pub env: BTreeMap<String, String>,
     /// Files to write first, path and text.
     pub files: Vec<(PathBuf, String)>,
+    /// Symbolic links to make first, path and target.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Whether the session is there and is resumed from.
+    pub resumed: bool,
     /// The first workspace, when there is one.
     pub workspace: Option<PathBuf>,
     /// What standard input begins with; `None` is `/dev/null`.
@@ -32,11 +36,42 @@ pub struct BadJob {
     pub message: String,
 }
 
+/// What differs from turn to turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The words.
+    pub prompt: String,
+    /// Whether the session is there and must be resumed from.
+    pub resume: bool,
+    /// The agent's own id for it.
+    pub agent_session: Option<String>,
+}
+
+impl Step {
+    /// The job's own turn.
+    pub fn first(job: &Job) -> Self {
+        Self {
+            prompt: job.prompt.clone(),
+            resume: job.session.resume,
+            agent_session: job.session.agent_session.clone(),
+        }
+    }
+}
+
+/// Where the agent reaches the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doors {
+    /// `{{inference_url}}`.
+    pub inference: String,
+    /// `{{mcp_url}}`, if tools are offered.
+    pub mcp: Option<String>,
+}
+
 /// Fills every template of the job. `inherited` are the variables of the box itself (`PATH`, `HOME`), which the
 /// runner's own may replace.
 ///
 /// Errors: [`BadJob`] for a template without a value, an empty command, a limit of 0.
-pub fn plan(job: &Job, inherited: BTreeMap<String, String>) -> Result<Plan, BadJob> {
+pub fn plan(job: &Job, step: &Step, doors: &Doors, inherited: BTreeMap<String, String>) -> Result<Plan, BadJob> {
     let limits = job.limits;
     if limits.wall_ms == 0 || limits.idle_ms == 0 || limits.output_bytes == 0 {
         return Err(BadJob {
@@ -44,10 +79,10 @@ pub fn plan(job: &Job, inherited: BTreeMap<String, String>) -> Result<Plan, BadJ
             message: "a limit of 0 is no limit: wall_ms, idle_ms and output_bytes".to_owned(),
         });
     }
-    let values = values(job);
+    let values = values(job, step, doors);
     let at = |place: &str, template: &str| fill(template, &values).map_err(|error| bad_template(place, &error));
 
-    let template = if job.session.resume { &job.runner.session.resume_argv } else { &job.runner.argv };
+    let template = if step.resume { &job.runner.session.resume_argv } else { &job.runner.argv };
     let argv = template.iter().map(|part| at("argv", part)).collect::<Result<Vec<_>, _>>()?;
     if argv.first().is_none_or(String::is_empty) {
         return Err(BadJob { code: "bad_job", message: "the runner's command is empty".to_owned() });
@@ -63,27 +98,29 @@ pub fn plan(job: &Job, inherited: BTreeMap<String, String>) -> Result<Plan, BadJ
         argv,
         env,
         files: files.collect::<Result<_, BadJob>>()?,
+        links: job.runner.links.iter().map(|link| (link.path.clone().into(), link.target.clone().into())).collect(),
+        resumed: step.resume,
         workspace: job.workspaces.first().map(|workspace| PathBuf::from(&workspace.path)),
-        stdin: (job.runner.stdin == Stdin::Prompt).then(|| format!("{}\n", job.prompt)),
+        stdin: (job.runner.stdin == Stdin::Prompt).then(|| format!("{}\n", step.prompt)),
     })
 }
 
 /// `{{workspace}}` is empty for a job without one. `{{session}}` is the agent's own id where only the agent knows it,
 /// and else the path.
-fn values(job: &Job) -> Values {
-    let session = match (job.runner.session.id_from, &job.session.agent_session) {
+fn values(job: &Job, step: &Step, doors: &Doors) -> Values {
+    let session = match (job.runner.session.id_from, &step.agent_session) {
         (IdFrom::Frame, Some(id)) => Some(id.clone()),
-        (IdFrom::Frame, None) if job.session.resume => None,
+        (IdFrom::Frame, None) if step.resume => None,
         (IdFrom::Frame | IdFrom::Path | IdFrom::None, _) => Some(job.session.path.clone()),
     };
     let mut values = Values::from([
-        ("prompt", job.prompt.clone()),
+        ("prompt", step.prompt.clone()),
         ("workspace", job.workspaces.first().map(|workspace| workspace.path.clone()).unwrap_or_default()),
-        ("inference_url", job.inference_url.clone()),
+        ("inference_url", doors.inference.clone()),
         ("model", job.model.clone()),
     ]);
     values.extend(session.map(|session| ("session", session)));
-    values.extend(job.mcp_url.clone().map(|url| ("mcp_url", url)));
+    values.extend(doors.mcp.clone().map(|url| ("mcp_url", url)));
     values
 }
 
@@ -133,6 +170,11 @@ mod tests {
             job.pointer_mut(parent).unwrap()[name] = value.clone();
         }
         serde_json::from_value(job).unwrap()
+    }
+
+    fn plan(job: &Job, inherited: BTreeMap<String, String>) -> Result<Plan, BadJob> {
+        let doors = Doors { inference: job.inference_url.clone(), mcp: job.mcp_url.clone() };
+        super::plan(job, &Step::first(job), &doors, inherited)
     }
 
     fn inherited() -> BTreeMap<String, String> {

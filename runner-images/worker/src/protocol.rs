@@ -1,17 +1,17 @@
-//! The worker's own copy of the few box.v1 and agent-runner.v1 types it needs. The contracts crate is not used because
+//! The worker's own copy of the few box.v2 and agent-runner.v2 types it needs. The contracts crate is not used because
 //! PID 1 stays small; a test reads that contract's goldens so that the two cannot drift. Must never hold behaviour.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The protocol's name, said in `hello`. Source: box.v1.
-pub const PROTOCOL: &str = "box.v1";
-/// The name of the HTTP upgrade. Source: box.v1.
-pub const UPGRADE: &str = "custody-box.v1";
-/// The longest line in either direction, in bytes, with its line feed. Source: box.v1.
+/// The protocol's name, said in `hello`. Source: box.v2.
+pub const PROTOCOL: &str = "box.v2";
+/// The name of the HTTP upgrade. Source: box.v2.
+pub const UPGRADE: &str = "custody-box.v2";
+/// The longest line in either direction, in bytes, with its line feed. Source: box.v2.
 pub const LINE_BYTES_MAX: usize = 262_144;
-/// Where the gateway's socket is inside a box. Source: box.v1.
+/// Where the gateway's socket is inside a box. Source: box.v2.
 pub const SOCKET_IN_BOX: &str = "/run/gw/gw.sock";
 
 /// From the worker.
@@ -20,12 +20,15 @@ pub const SOCKET_IN_BOX: &str = "/run/gw/gw.sock";
 pub enum WorkerMessage {
     /// First line after every connect.
     Hello {
-        /// Always `box.v1`.
+        /// Always `box.v2`.
         protocol: String,
         /// The dispatch it works for, once it knows.
         dispatch: Option<String>,
         /// Highest frame number made so far; 0 at boot.
         last_seq: u64,
+        /// Highest follow-up taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inputs: Option<u32>,
     },
     /// One frame.
     Frame {
@@ -59,6 +62,9 @@ pub enum GatewayMessage {
     Input {
         /// The text.
         text: String,
+        /// Its number, from 1; taken once.
+        #[serde(default)]
+        n: Option<u32>,
     },
 }
 
@@ -87,6 +93,9 @@ pub struct Job {
     pub mcp_url: Option<String>,
     /// Its limits.
     pub limits: Limits,
+    /// Whether the worker stays for further turns after the first one, until it was idle for too long.
+    #[serde(default)]
+    pub follow_up: bool,
 }
 
 /// The session of a job.
@@ -128,9 +137,15 @@ pub struct Limits {
     pub grace_ms: u64,
     /// Bytes of output that are kept.
     pub output_bytes: u64,
+    /// The most turns in this box. Absent: as many as fit the other limits.
+    #[serde(default)]
+    pub turns: Option<u32>,
+    /// The most tool calls in this box. Absent: as many as fit the other limits.
+    #[serde(default)]
+    pub tool_calls: Option<u64>,
 }
 
-/// agent-runner.v1: how to run one agent.
+/// agent-runner.v2: how to run one agent.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runner {
@@ -157,6 +172,18 @@ pub struct Runner {
     pub mcp: Option<Mcp>,
     /// Files to place before it starts.
     pub files: Vec<FileTemplate>,
+    /// Symbolic links to place before it starts, for an agent that keeps its session in a folder of its own.
+    #[serde(default)]
+    pub links: Vec<LinkTemplate>,
+    /// Whether the agent insists on TCP: the worker then listens on 127.0.0.1 and copies bytes to the socket.
+    #[serde(default)]
+    pub loopback: bool,
+    /// The least that a box must offer: the runtime's concern.
+    #[serde(default)]
+    pub resources: Option<Value>,
+    /// The least isolation of its boxes: the runtime's concern.
+    #[serde(default)]
+    pub isolation: Option<String>,
     /// SPDX expression.
     pub licence: String,
     /// Where it comes from.
@@ -205,6 +232,12 @@ pub struct StreamRule {
     /// Frame field from JSON pointer.
     #[serde(default)]
     pub fields: BTreeMap<String, String>,
+    /// Frame field from a constant, where the document has none.
+    #[serde(default)]
+    pub values: BTreeMap<String, Value>,
+    /// Whether later rules may make further frames of the same line.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// What a rule makes of a line.
@@ -239,6 +272,20 @@ pub struct RunnerSession {
     pub resume_argv: Vec<String>,
     /// Where the agent's own session id comes from.
     pub id_from: IdFrom,
+    /// Whether the session is one file or a folder: the runtime's concern.
+    #[serde(default)]
+    pub kind: SessionKind,
+}
+
+/// What a session is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionKind {
+    /// One file.
+    #[default]
+    File,
+    /// Everything below one folder.
+    Directory,
 }
 
 /// Where the agent's own session id comes from.
@@ -273,6 +320,16 @@ pub struct FileTemplate {
     pub template: String,
 }
 
+/// A symbolic link to place before the agent starts.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTemplate {
+    /// Where: an absolute path under `$HOME` or `/tmp`.
+    pub path: String,
+    /// What it leads to: an absolute path.
+    pub target: String,
+}
+
 /// One frame of output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
@@ -288,7 +345,7 @@ pub struct Frame {
 /// What a frame says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the fields are box.v1's, documented there; a second text would drift")]
+#[expect(missing_docs, reason = "the fields are box.v2's, documented there; a second text would drift")]
 pub enum FrameBody {
     /// The agent's process runs.
     Started { pid: u32, resumed: bool },
@@ -310,6 +367,17 @@ pub enum FrameBody {
     Result { text: String },
     /// Output was dropped after so many bytes of frames.
     Truncated { bytes: u64 },
+    /// One turn of the agent is over: its process has ended and its output is in the frames before this one.
+    Turn {
+        turn: u32,
+        reason: ExitReason,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<Network>,
+    },
     /// The last frame.
     Exit {
         reason: ExitReason,
@@ -320,6 +388,22 @@ pub enum FrameBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
+}
+
+/// What the kernel counted in the box's own network namespace during one turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// TCP connections that were begun, the relay's among them.
+    pub opened: u64,
+    /// Of those, the ones that the worker's relay took.
+    pub relayed: u64,
+    /// TCP connections that were refused or timed out.
+    pub failed: u64,
+    /// Packets and connections for which there was no route.
+    pub no_route: u64,
+    /// UDP datagrams that were sent.
+    pub datagrams: u64,
 }
 
 /// Where a log frame's text came from.

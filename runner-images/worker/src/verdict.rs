@@ -1,9 +1,9 @@
 //! Decides the exit frame and the worker's own exit code from what was observed. Pure; must never call an exit code of 0
 //! a success by itself.
 
-use crate::protocol::{ExitReason, FrameBody, StreamFormat};
+use crate::protocol::{ExitReason, FrameBody, Network, StreamFormat};
 
-/// The worker's exit code for a bad job or a broken protocol. Source: box.v1.
+/// The worker's exit code for a bad job or a broken protocol. Source: box.v2.
 pub const EXIT_BAD_JOB: u8 = 120;
 
 /// How the agent's process ended.
@@ -26,6 +26,8 @@ pub enum Ending {
     BadJob(String),
     /// The agent could not be started; with a sentence.
     NotStarted(String),
+    /// The agent used up a limit that is counted from its output; with a sentence.
+    Limit(String),
 }
 
 /// All that the verdict needs.
@@ -45,7 +47,9 @@ pub struct Observed {
 pub fn decide(observed: &Observed) -> (FrameBody, u8) {
     let (reason, code, detail) = match &observed.ending {
         Some(Ending::BadJob(why)) => (ExitReason::Failed, EXIT_BAD_JOB, Some(why.clone())),
-        Some(Ending::NotStarted(why)) => (ExitReason::Failed, exit_code(ExitReason::Failed), Some(why.clone())),
+        Some(Ending::NotStarted(why) | Ending::Limit(why)) => {
+            (ExitReason::Failed, exit_code(ExitReason::Failed), Some(why.clone()))
+        }
         Some(Ending::Because(reason)) => (*reason, exit_code(*reason), None),
         None => {
             let (reason, detail) = by_itself(observed);
@@ -60,7 +64,16 @@ pub fn decide(observed: &Observed) -> (FrameBody, u8) {
     (FrameBody::Exit { reason, code: agent_code, signal, detail }, code)
 }
 
-/// The worker's exit code for a reason. Source: box.v1.
+/// The frame that closes one turn: the same verdict as that of a box which ends with it.
+pub fn turn_frame(turn: u32, observed: &Observed, network: Option<Network>) -> FrameBody {
+    let (reason, code, signal) = match decide(observed).0 {
+        FrameBody::Exit { reason, code, signal, .. } => (reason, code, signal),
+        _ => (ExitReason::Failed, None, None),
+    };
+    FrameBody::Turn { turn, reason, code, signal, network }
+}
+
+/// The worker's exit code for a reason. Source: box.v2.
 pub fn exit_code(reason: ExitReason) -> u8 {
     match reason {
         ExitReason::Completed => 0,
@@ -112,6 +125,7 @@ mod tests {
     #[case::lost(Some(Ending::Because(GatewayLost)), AgentEnd::Signal(9), Jsonl, false, GatewayLost, 112)]
     #[case::stopped(Some(Ending::Because(Stopped)), AgentEnd::Code(0), Jsonl, true, Stopped, 113)]
     #[case::bad_job(Some(Ending::BadJob("x".into())), AgentEnd::Unknown, Jsonl, false, Failed, 120)]
+    #[case::limit(Some(Ending::Limit("x".into())), AgentEnd::Signal(15), Jsonl, true, Failed, 1)]
     #[case::not_started(Some(Ending::NotStarted("x".into())), AgentEnd::Unknown, Text, false, Failed, 1)]
     fn decides(
         #[case] ending: Option<Ending>,

@@ -38,6 +38,7 @@ fn a_job_from_started_to_completed() {
             json!({"kind": "tool_result", "id": "c1", "ok": true, "text": "A"}),
             json!({"kind": "usage", "input_tokens": 7, "output_tokens": 3}),
             json!({"kind": "result", "text": "hello"}),
+            json!({"kind": "turn", "turn": 1, "reason": "completed", "code": 0}),
             json!({"kind": "exit", "reason": "completed", "code": 0}),
         ]
     );
@@ -278,7 +279,7 @@ fn a_huge_line_is_cut_and_marked() {
     let script = r#"head -c 10000000 /dev/zero | tr '\0' x; echo; echo '{"type":"result","text":"ok"}'"#;
     let (frames, code) = sandbox.live(&sandbox.job(script));
     assert_eq!(code, 0);
-    assert_eq!(kinds(&frames), ["started", "log", "result", "exit"]);
+    assert_eq!(kinds(&frames), ["started", "log", "result", "turn", "exit"]);
     let log = frames[1]["text"].as_str().unwrap();
     assert!(log.len() <= 16_384);
     let kept = log.find('\n').unwrap();

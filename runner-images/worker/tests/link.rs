@@ -102,13 +102,13 @@ fn a_gateway_that_stays_away_ends_the_agent() {
 fn a_gateway_that_was_never_there_ends_a_blank_worker() {
     let sandbox = Box::new();
     std::fs::remove_file(sandbox.path("gw/gw.sock")).unwrap();
-    assert_eq!(sandbox.worker(&[("CUSTODY_GW_LOST_MS", "200")]).code(), 112);
+    assert_eq!(sandbox.worker(&[("CUSTODY_JOB_WAIT_MS", "200")]).code(), 112);
 }
 
 #[test]
 fn a_connection_without_a_word_is_not_a_gateway() {
     let sandbox = Box::new();
-    let worker = sandbox.worker(&[("CUSTODY_GW_LOST_MS", "1500")]);
+    let worker = sandbox.worker(&[("CUSTODY_JOB_WAIT_MS", "1500")]);
     // Accepted, upgraded, and dropped at once: were each of these a sign of life, the worker would wait for ever.
     for _ in 0..3 {
         drop(sandbox.accept());
@@ -158,7 +158,11 @@ fn the_same_job_again_changes_nothing() {
     let frames = connection.frames_to_exit();
     assert_eq!(
         bodies(&frames),
-        [json!({"kind": "result", "text": "end"}), json!({"kind": "exit", "reason": "completed", "code": 0})]
+        [
+            json!({"kind": "result", "text": "end"}),
+            json!({"kind": "turn", "turn": 1, "reason": "completed", "code": 0}),
+            json!({"kind": "exit", "reason": "completed", "code": 0})
+        ]
     );
     assert_eq!(worker.code(), 0);
 }

@@ -90,6 +90,43 @@ impl Place {
         requests
     }
 
+    /// A door with these tools on a socket of its own; gives back what it is asked. A call of `broken` is refused.
+    pub fn serve_door(&self, tools: Vec<&'static str>) -> Receiver<Value> {
+        let listener = UnixListener::bind(self.path("mcp.sock")).unwrap();
+        let (sender, requests) = channel();
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let request = read_post(&stream, "/mcp");
+                let result = match request["method"].as_str().unwrap() {
+                    "initialize" => json!({ "result": { "protocolVersion": "2025-06-18" } }),
+                    "tools/list" => {
+                        let tool = |name: &&str| json!({ "name": name, "description": "d", "inputSchema": { "type": "object" } });
+                        json!({ "result": { "tools": tools.iter().map(tool).collect::<Vec<_>>() } })
+                    }
+                    "tools/call" if request["params"]["name"] == "broken" => {
+                        json!({ "error": { "code": -32001, "message": "TOOL_REFUSED: not today" } })
+                    }
+                    "tools/call" => {
+                        json!({ "result": { "content": [{ "type": "text", "text": "the code word is heron" }], "isError": false } })
+                    }
+                    _ => Value::Null,
+                };
+                let reply = match result {
+                    Value::Null => Reply::Whole(202, "", String::new()),
+                    mut answer => {
+                        answer["jsonrpc"] = json!("2.0");
+                        answer["id"] = request["id"].clone();
+                        Reply::Whole(200, "", answer.to_string())
+                    }
+                };
+                // The test may have ended already.
+                let _ = sender.send(request);
+                write_reply(stream, &reply);
+            }
+        });
+        requests
+    }
+
     pub fn command(&self, extra: &[&str], prompt: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_custody-agent"));
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -153,12 +190,16 @@ impl Run {
 }
 
 pub fn read_request(stream: &UnixStream) -> Value {
+    read_post(stream, "/v1/chat/completions")
+}
+
+pub fn read_post(stream: &UnixStream, path: &str) -> Value {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         assert_ne!(reader.read_line(&mut head).unwrap(), 0);
     }
-    assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{head}");
+    assert!(head.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{head}");
     assert!(!head.to_ascii_lowercase().contains("authorization"), "the box has no credential");
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse().unwrap();
     let mut body = vec![0; length];
