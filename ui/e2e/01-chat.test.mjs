@@ -1,0 +1,96 @@
+// Check 1: a prompt becomes a container, the container is gone, the answer is whole; the second turn goes on from the
+// session file, in another container.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { launch } from './support/browser.mjs';
+import { installation, until } from './support/installation.mjs';
+import { over, send, signIn, turns } from './support/pages.mjs';
+
+let it, browser;
+before(async () => {
+  it = await installation();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await it?.end();
+});
+
+test('two turns of one conversation', async () => {
+  const page = await browser.newPage();
+  await signIn(page, it.url, it.key, '/chat');
+  await send(page, 'What is 2 and 2?');
+  const [first] = await over(page, 1);
+  assert.equal(first.status, 'completed');
+  assert.match(first.words, /You said: What is 2 and 2\?. I have seen 1 user turns\./);
+  await until('the address names the session', () => /\/chat\/s-/.test(page.url()));
+
+  await send(page, 'And 3 and 3?');
+  const [, second] = await over(page, 2);
+  assert.match(second.words, /You said: And 3 and 3\?. I have seen 2 user turns\./, 'the agent remembers the first turn');
+
+  const session = it.json('session', 'show', page.url().split('/').pop());
+  const rows = session.turns;
+  assert.equal(rows.length, 2);
+  assert.notEqual(rows[0].container, rows[1].container, 'each turn has a container of its own');
+  assert.equal(rows[1].resumed_from, rows[0].left, 'the second resumed from the file that the first left');
+  assert.equal((await turns(page)).length, 2);
+  await page.close();
+});
+
+test('a tool line says what was used and who allowed it', async () => {
+  const page = await browser.newPage();
+  await signIn(page, it.url, it.key, '/chat');
+  await send(page, '[[tool write_file {"path":"notes.md","content":"hello"}]]');
+  const [turn] = await over(page, 1);
+  assert.equal(turn.status, 'completed');
+  const line = page.locator('details.tool');
+  assert.match(await line.textContent(), new RegExp(`write_file.*notes\\.md.*allowed: ${it.subject}`, 's'));
+  await line.locator('summary').click();
+  await line.getByText('"content": "hello"').waitFor();
+  await page.close();
+});
+
+test('a follow-up into a container that stays is its next turn, and its words are there after a reload', async () => {
+  const page = await browser.newPage();
+  await signIn(page, it.url, it.key, '/chat');
+  await page.getByRole('combobox', { name: /^Container/ }).selectOption('stay');
+  await send(page, 'What is 4 and 4?');
+  await page.locator('article .words').getByText('I have seen 1 user turns.').waitFor({ timeout: 60_000 });
+  await page.getByText('the container stays for a follow-up').waitFor();
+  await page.getByRole('button', { name: 'Say' }).waitFor();
+  await send(page, 'And 5 and 5?');
+  await page.locator('article .words').getByText('You said: And 5 and 5?. I have seen 2 user turns.').waitFor({ timeout: 60_000 });
+  await page.locator('[data-follow-up="1"]').getByText('And 5 and 5?').waitFor();
+  assert.equal((await turns(page)).length, 1, 'it is no dispatch of its own');
+  await page.reload();
+  await page.locator('[data-follow-up="1"]').getByText('And 5 and 5?').waitFor();
+  const [turn] = await turns(page);
+  assert.equal(turn.status, 'running');
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await over(page, 1);
+  const row = it.json('dispatch', 'get', turn.id);
+  assert.equal((row.row ?? row).follow_ups, 1);
+  // The container has ended: what is said now begins another one, in the same session.
+  await page.getByRole('combobox', { name: /^Container/ }).selectOption('each');
+  await send(page, 'And 6 and 6?');
+  const all = await over(page, 2);
+  assert.match(all[1].words, /You said: And 6 and 6\?/);
+  await page.close();
+});
+
+test('a stop ends the container and says so, and a follow-up waits its turn', async () => {
+  const page = await browser.newPage();
+  await signIn(page, it.url, it.key, '/chat');
+  await send(page, '[[words 4000 50]]');
+  await page.locator('article .words').getByText('w3').waitFor({ timeout: 60_000 });
+  await send(page, 'After that, say hello.');
+  await page.locator('article[data-status=queued], [data-outbox]').first().waitFor();
+  await page.getByRole('button', { name: 'Stop' }).click();
+  const all = await over(page, 2);
+  assert.equal(all[0].status, 'ended');
+  assert.match(await page.locator('article').first().textContent(), /was stopped on request/);
+  assert.equal(all[1].status, 'completed');
+  assert.match(all[1].words, /After that, say hello/);
+  await page.close();
+});
