@@ -186,7 +186,11 @@ fn refused(a: &RefusedAssertion, slice: &Slice) -> Check {
             DispatchEvent::Admitted(e) if e.launch.stream_seq == a.launch => {
                 check.fail(Some(one.seq()), format!("launch {} was admitted", a.launch));
             }
-            DispatchEvent::Refused(_) | DispatchEvent::Admitted(_) | DispatchEvent::StopRequested(_) => {}
+            DispatchEvent::Refused(_)
+            | DispatchEvent::Admitted(_)
+            | DispatchEvent::StopRequested(_)
+            | DispatchEvent::FollowUpAccepted(_)
+            | DispatchEvent::FollowUpRefused(_) => {}
         }
     }
     let Some(dispatch) = dispatch else {

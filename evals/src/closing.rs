@@ -6,7 +6,7 @@ use crate::decision::Decisions;
 use crate::scenario::Eval;
 use crate::slice::{Event, Line, Slice};
 use custody_contracts::catalogue::{self, CheckError};
-use custody_contracts::events::{DispatchEvent, EffectEvent, LedgerEvent, RunEvent, RunFinished};
+use custody_contracts::events::{DispatchEvent, LedgerEvent, RunEvent, RunFinished};
 use custody_domain::run::container_name;
 use custody_trust::verify::Verifier;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +19,14 @@ const MEANING: &[&str] = &[
     "log.schema",
     "log.no_secret",
     "launch.decided",
+    "grant.covered",
     "run.admitted",
     "run.claim",
     "run.one_container",
     "run.has_container",
     "run.terminal",
+    "run.one_turn",
+    "follow_up.order",
     "effect.claimed",
     "decision",
 ];
@@ -51,11 +54,14 @@ pub(crate) fn checks(slice: &Slice, eval: &Eval, decisions: Option<&Decisions>) 
         checks.push(launches(slice, decisions));
     }
     checks.extend([
+        granted(slice, eval),
         admitted(slice),
         claim(slice),
         one_container(slice),
         has_container(slice),
         terminal(slice),
+        one_turn(slice),
+        follow_ups(slice),
         effects(slice),
     ]);
     checks
@@ -86,7 +92,7 @@ fn sequence(slice: &Slice) -> Check {
 /// Signatures, roles, tree and checkpoints, by the verifier of the audit chain itself.
 fn verify(slice: &Slice, eval: &Eval) -> Check {
     let mut check = Check::new("log.verify");
-    let mut verifier = Verifier::new(&[], Some(eval.keys.root.clone()));
+    let mut verifier = Verifier::new(&[], Some(eval.keys.root.clone())).without_grants();
     for stored in slice.stored() {
         check.looked_at += 1;
         if let Err(finding) = verifier.push(stored) {
@@ -102,6 +108,26 @@ fn verify(slice: &Slice, eval: &Eval) -> Check {
     check
 }
 
+/// Every grant is what its token says and within its parent, and every admission stands under one that covers it: by the
+/// verifier of the audit chain, on the bytes alone.
+fn granted(slice: &Slice, eval: &Eval) -> Check {
+    let mut check = Check::new("grant.covered");
+    let mut verifier = Verifier::new(&[], Some(eval.keys.root.clone()));
+    for stored in slice.stored() {
+        check.looked_at += 1;
+        match verifier.push(stored) {
+            Ok(()) => {}
+            Err(finding) if matches!(finding.code, "UNGRANTED" | "GRANT_UNPROVEN") => {
+                check.fail(Some(finding.seq), format!("{}: {}", finding.code, finding.message));
+                return check;
+            }
+            // What is wrong with the bytes is said by another check.
+            Err(_) => return check,
+        }
+    }
+    check
+}
+
 fn schema(slice: &Slice) -> Check {
     let mut check = Check::new("log.schema");
     for (seq, why) in &slice.unreadable {
@@ -110,11 +136,11 @@ fn schema(slice: &Slice) -> Check {
     for event in &slice.events {
         check.looked_at += 1;
         let Some(known) = &event.recorded.event else {
-            check.fail(Some(event.seq()), format!("event type {:?} is not in ledger.v1", event.kind()));
+            check.fail(Some(event.seq()), format!("event type {:?} is not in ledger.v2", event.kind()));
             continue;
         };
         let Some(data) = event.value.get("data") else { continue };
-        match catalogue::check("ledger.v1", known.names().1, data) {
+        match catalogue::check("ledger.v2", known.names().1, data) {
             Ok(()) => {}
             Err(CheckError::Invalid(violations)) => {
                 for v in violations {
@@ -190,7 +216,12 @@ fn admitted(slice: &Slice) -> Check {
                     );
                 }
             }
-            LedgerEvent::Dispatch(_) | LedgerEvent::Launcher(_) | LedgerEvent::Key(_) | LedgerEvent::Checkpoint(_) => {}
+            LedgerEvent::Dispatch(_)
+            | LedgerEvent::Launcher(_)
+            | LedgerEvent::Key(_)
+            | LedgerEvent::Checkpoint(_)
+            | LedgerEvent::Workspace(_)
+            | LedgerEvent::Grant(_) => {}
         }
     }
     check
@@ -286,8 +317,8 @@ fn has_container(slice: &Slice) -> Check {
                     );
                 }
             }
-            LedgerEvent::Effect(EffectEvent::ModelCalled(e)) => {
-                worked.insert(e.dispatch.as_str());
+            LedgerEvent::Effect(e) => {
+                worked.insert(e.dispatch().as_str());
             }
             LedgerEvent::Run(RunEvent::Finished(e)) => {
                 check.looked_at += 1;
@@ -344,6 +375,64 @@ fn terminal(slice: &Slice) -> Check {
     check
 }
 
+/// At most one turn of a session runs at a time: from its claim to its end no other of the session is claimed.
+fn one_turn(slice: &Slice) -> Check {
+    let mut check = Check::new("run.one_turn");
+    let mut running: BTreeMap<&str, &str> = BTreeMap::new();
+    for (event, known) in known(slice) {
+        match known {
+            LedgerEvent::Run(RunEvent::Claimed(e)) => {
+                check.looked_at += 1;
+                let (session, dispatch) = (e.session.as_str(), e.dispatch.as_str());
+                match running.insert(session, dispatch) {
+                    Some(before) if before != dispatch => {
+                        let why =
+                            format!("{dispatch} is claimed while turn {before} of session {session} has not ended");
+                        check.fail(Some(event.seq()), why);
+                    }
+                    _ => {}
+                }
+            }
+            LedgerEvent::Run(RunEvent::Finished(e)) => running.retain(|_, dispatch| *dispatch != e.dispatch.as_str()),
+            _ => {}
+        }
+    }
+    check
+}
+
+/// What is said to a dispatch is numbered from 1 without a gap, comes between its admission and its end, and, when it
+/// came by a launcher, by the launcher that began it.
+fn follow_ups(slice: &Slice) -> Check {
+    let mut check = Check::new("follow_up.order");
+    let mut open: BTreeMap<&str, (&str, u32)> = BTreeMap::new();
+    for (event, known) in known(slice) {
+        match known {
+            LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => {
+                open.insert(e.dispatch.as_str(), (e.launch.launcher.as_str(), 0));
+            }
+            LedgerEvent::Run(RunEvent::Finished(e)) => {
+                open.remove(e.dispatch.as_str());
+            }
+            LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)) => {
+                check.looked_at += 1;
+                let Some((launcher, last)) = open.get_mut(e.dispatch.as_str()) else {
+                    check.fail(Some(event.seq()), format!("more is said to {}, which is not open", e.dispatch));
+                    continue;
+                };
+                if e.n != *last + 1 {
+                    check.fail(Some(event.seq()), format!("follow-up {} of {} comes after {last}", e.n, e.dispatch));
+                }
+                *last = e.n;
+                if let Some(other) = e.launch.as_ref().map(|l| l.launcher.as_str()).filter(|l| l != launcher) {
+                    check.fail(Some(event.seq()), format!("{other} speaks to {}, which {launcher} began", e.dispatch));
+                }
+            }
+            _ => {}
+        }
+    }
+    check
+}
+
 /// Every effect belongs to a dispatch that a runtime has claimed.
 fn effects(slice: &Slice) -> Check {
     let mut check = Check::new("effect.claimed");
@@ -353,10 +442,11 @@ fn effects(slice: &Slice) -> Check {
             LedgerEvent::Run(RunEvent::Claimed(e)) => {
                 claimed.insert(e.dispatch.as_str());
             }
-            LedgerEvent::Effect(EffectEvent::ModelCalled(e)) => {
+            LedgerEvent::Effect(e) => {
                 check.looked_at += 1;
-                if !claimed.contains(e.dispatch.as_str()) {
-                    check.fail(Some(event.seq()), format!("an effect of {}, which no runtime has claimed", e.dispatch));
+                let dispatch = e.dispatch().as_str();
+                if !claimed.contains(dispatch) {
+                    check.fail(Some(event.seq()), format!("an effect of {dispatch}, which no runtime has claimed"));
                 }
             }
             _ => {}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pattern {
-    /// A type of ledger.v1, or the beginning of several followed by `*`.
+    /// A type of ledger.v2, or the beginning of several followed by `*`.
     #[serde(rename = "type")]
     pub kind: String,
     /// JSON pointer and what must hold there.
@@ -103,7 +103,7 @@ impl Pattern {
             None => TYPES.iter().any(|(kind, _)| *kind == self.kind),
         };
         if !known {
-            return Some(format!("type {:?} matches no type of ledger.v1", self.kind));
+            return Some(format!("type {:?} matches no type of ledger.v2", self.kind));
         }
         let bad = self.fields.keys().find(|p| !is_pointer(p));
         bad.map(|p| format!("{p:?} is not a JSON pointer; it begins with /"))

@@ -190,11 +190,20 @@ fn dispatch_of(event: &LedgerEvent) -> Option<&str> {
         LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => Some(e.dispatch.as_str()),
         LedgerEvent::Dispatch(DispatchEvent::Refused(e)) => Some(e.dispatch.as_str()),
         LedgerEvent::Dispatch(DispatchEvent::StopRequested(e)) => Some(e.dispatch.as_str()),
+        LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)) => Some(e.dispatch.as_str()),
+        LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)) => Some(e.message.as_str()),
         LedgerEvent::Run(RunEvent::Claimed(e)) => Some(e.dispatch.as_str()),
         LedgerEvent::Run(RunEvent::Started(e)) => Some(e.dispatch.as_str()),
         LedgerEvent::Run(RunEvent::Finished(e)) => Some(e.dispatch.as_str()),
-        LedgerEvent::Effect(custody_contracts::events::EffectEvent::ModelCalled(e)) => Some(e.dispatch.as_str()),
-        LedgerEvent::Launcher(_) | LedgerEvent::Key(_) | LedgerEvent::Checkpoint(_) => None,
+        LedgerEvent::Effect(e) => Some(e.dispatch().as_str()),
+        LedgerEvent::Workspace(custody_contracts::workspace::WorkspaceEvent::ProposalOpened(e)) => {
+            Some(e.proposal.as_str())
+        }
+        LedgerEvent::Launcher(_)
+        | LedgerEvent::Key(_)
+        | LedgerEvent::Checkpoint(_)
+        | LedgerEvent::Workspace(_)
+        | LedgerEvent::Grant(_) => None,
     }
 }
 

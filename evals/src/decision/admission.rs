@@ -5,13 +5,18 @@
 
 use crate::slice::LaunchLine;
 use custody_contracts::events::{DispatchEvent, DispatchRefused, LedgerEvent, RunnerRef};
-use custody_contracts::ids::{DispatchId, LauncherId};
-use custody_domain::admission::{Asked, Refusal, RunnerEntry, dispatch_id, event_id, judge as rules, launch_ref, read};
+use custody_contracts::ids::{DispatchId, LauncherId, UnixMillis};
+use custody_domain::admission::{
+    Asked, Grants, Installed, Mounts, Refusal, RunnerEntry, dispatch_id, event_id, judge as rules, launch_ref, read,
+};
 use custody_domain::dispatch::{Dispatch, DispatchCommand, DispatchRefusal, DispatchState};
+use custody_domain::grant::Book;
 use custody_domain::launcher::LauncherState;
+use custody_domain::tool::Tools;
+use custody_domain::workspace::WorkspaceState;
 use custody_ledger::Decider;
 use custody_streams::subject::LogSubject;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a launch comes out as.
 pub(super) struct Judged {
@@ -44,7 +49,9 @@ pub(super) fn ids(launch: &LaunchLine) -> [Option<DispatchId>; 2] {
 pub(super) fn judge(
     launch: &LaunchLine,
     launchers: &BTreeMap<String, LauncherState>,
+    workspaces: &BTreeMap<String, WorkspaceState>,
     dispatches: &BTreeMap<String, DispatchState>,
+    grants: (&Book, UnixMillis),
     recorded: &LedgerEvent,
 ) -> Result<Judged, String> {
     let Some((launcher, verb)) = address(launch) else {
@@ -64,9 +71,17 @@ pub(super) fn judge(
         subject = Some(asked.unit.identity.subject.to_string());
         let runner = runner(recorded, &asked);
         let state = launchers.get(launcher.as_str()).cloned().unwrap_or_default();
-        rules(dispatch.clone(), origin.clone(), launch.stored_at, asked, &state, runner.as_ref())
+        // A log that registers none is from before workspaces were registered.
+        let mounts = if workspaces.is_empty() { Mounts::Before } else { Mounts::Registered(workspaces) };
+        let (book, now) = grants;
+        let grants = if book.begun() { Grants::Given(book, now) } else { Grants::Before };
+        let installed = Installed { mounts, grants, tools: &tools(recorded), runner: runner.as_ref() };
+        rules(dispatch.clone(), origin.clone(), launch.stored_at, asked, &state, installed)
     });
     let command = match judged {
+        // How much may wait or run is configuration, which no log holds: for want of room a launch may be refused that the
+        // rules would let in, and for nothing else.
+        Ok(_) if let Some(full) = for_want_of_room(recorded) => DispatchCommand::Refuse(full),
         Ok(permit) => DispatchCommand::Admit(Box::new(permit.into_event())),
         Err(refusal) => DispatchCommand::Refuse(DispatchRefused {
             dispatch: dispatch.clone(),
@@ -91,6 +106,17 @@ pub(super) fn judge(
     Ok(Judged { dispatch, launcher, subject, command })
 }
 
+fn for_want_of_room(recorded: &LedgerEvent) -> Option<DispatchRefused> {
+    match recorded {
+        LedgerEvent::Dispatch(DispatchEvent::Refused(e))
+            if matches!(e.reason.as_str(), "QUEUE_FULL" | "LIMIT_REACHED") =>
+        {
+            Some(e.clone())
+        }
+        _ => None,
+    }
+}
+
 /// The catalogue as the log shows it: what was admitted was installed under the name that was asked for, and what was
 /// refused for its runner was not. Any other refusal came before the runner mattered, so a runner is offered: a rule
 /// that no longer refuses shows as an admission, and not as another refusal.
@@ -103,7 +129,16 @@ fn runner(recorded: &LedgerEvent, asked: &Asked) -> Option<RunnerEntry> {
         LedgerEvent::Dispatch(DispatchEvent::Refused(e)) if e.reason == "RUNNER_UNKNOWN" => None,
         _ => {
             let image = ["sha256:", &"0".repeat(64)].concat();
-            Some(RunnerEntry { runner: RunnerRef { name, version: "0".into(), image } })
+            Some(RunnerEntry { runner: RunnerRef::plain(name, "0", image) })
         }
     }
+}
+
+/// The tools as the log shows them: those of the gateway itself, and those that an admission names.
+fn tools(recorded: &LedgerEvent) -> BTreeSet<String> {
+    let mut tools: BTreeSet<String> = Tools::builtin().names().map(str::to_owned).collect();
+    if let LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) = recorded {
+        tools.extend(e.unit.tools.iter().cloned());
+    }
+    tools
 }

@@ -2,21 +2,29 @@
 //! the recorded one. A refusal, another event or another field is a divergence. Nothing is executed.
 
 mod admission;
+mod said;
 
 use crate::check::Check;
 use crate::diff::{FieldDiff, fields};
 use crate::slice::{Event, LaunchLine, Slice};
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{
-    CheckpointEvent, DispatchEvent, EffectEvent, KeyEvent, LaunchRef, LauncherEvent, LedgerEvent, RunEvent,
+    CheckpointEvent, DispatchAdmitted, DispatchEvent, EffectEvent, KeyEvent, LaunchRef, LauncherEvent, LedgerEvent,
+    RunEvent,
 };
+use custody_contracts::grant::GrantEvent;
+use custody_contracts::ids::UnixMillis;
+use custody_contracts::workspace::WorkspaceEvent;
 use custody_domain::checkpoint::{CheckpointChain, CheckpointState};
 use custody_domain::dispatch::{Dispatch, DispatchCommand, DispatchState};
-use custody_domain::effect::{Effect, EffectState};
-use custody_domain::events::{OfCheckpoint, OfDispatch, OfEffect, OfKey, OfLauncher, OfRun};
+use custody_domain::effect::{Effect, EffectCommand, EffectState};
+use custody_domain::events::{OfCheckpoint, OfDispatch, OfEffect, OfGrant, OfKey, OfLauncher, OfRun, OfWorkspace};
+use custody_domain::grant::{Book, Facts, GrantCommand, GrantState, Grants, may_issue};
 use custody_domain::key::{Key, KeyCommand, KeyState};
 use custody_domain::launcher::{Launcher, LauncherCommand, LauncherState};
 use custody_domain::run::{Run, RunCommand, RunState};
+use custody_domain::tool::judge_again;
+use custody_domain::workspace::{WorkspaceCommand, WorkspaceState, Workspaces};
 use custody_ledger::Decider;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -89,6 +97,7 @@ impl Decisions {
 struct Admitted {
     subject: String,
     launcher: String,
+    event: Box<DispatchAdmitted>,
 }
 
 #[derive(Default)]
@@ -101,6 +110,9 @@ struct States<'a> {
     effects: BTreeMap<String, EffectState>,
     keys: BTreeMap<String, KeyState>,
     checkpoints: CheckpointState,
+    workspaces: BTreeMap<String, WorkspaceState>,
+    grants: BTreeMap<String, GrantState>,
+    book: Book,
 }
 
 /// Takes every decision of a log again.
@@ -117,7 +129,7 @@ pub(crate) fn replay(slice: &Slice) -> Decisions {
             out.divergences.push(divergence);
         }
         // What was recorded is what happened: one divergence must not make others.
-        states.follow(known);
+        states.follow(event, known);
     }
     out
 }
@@ -136,6 +148,20 @@ impl States<'_> {
                 let command = DispatchCommand::RequestStop(e.clone());
                 compare::<Dispatch>(event, known, id, &state(&self.dispatches, id), command, &[])
             }
+            LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)) => {
+                if let Some(found) = e.launch.as_ref().and_then(|at| self.said(event, known, at, out)) {
+                    return Some(found);
+                }
+                let (id, command) = (e.dispatch.as_str(), DispatchCommand::FollowUp(e.clone()));
+                compare::<Dispatch>(event, known, id, &state(&self.dispatches, id), command, &[])
+            }
+            LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)) => {
+                if let Some(found) = e.launch.as_ref().and_then(|at| self.said(event, known, at, out)) {
+                    return Some(found);
+                }
+                let (id, command) = (e.message.as_str(), DispatchCommand::RefuseFollowUp(e.clone()));
+                compare::<Dispatch>(event, known, id, &state(&self.dispatches, id), command, &[])
+            }
             LedgerEvent::Run(run) => {
                 let (id, command) = match run {
                     RunEvent::Claimed(e) => (&e.dispatch, RunCommand::Claim(e.clone())),
@@ -145,11 +171,7 @@ impl States<'_> {
                 let id = id.as_str();
                 compare::<Run>(event, known, id, &state(&self.runs, id), command, &self.attribution(id))
             }
-            LedgerEvent::Effect(EffectEvent::ModelCalled(e)) => {
-                let id = format!("{}-m{}", e.dispatch, e.n);
-                let attribution = self.attribution(e.dispatch.as_str());
-                compare::<Effect>(event, known, &id, &state(&self.effects, &id), e.clone(), &attribution)
-            }
+            LedgerEvent::Effect(effect) => self.effect(event, known, effect),
             LedgerEvent::Launcher(launcher) => {
                 let (id, command) = match launcher {
                     LauncherEvent::Registered(e) => (&e.launcher, LauncherCommand::Register(e.clone())),
@@ -169,7 +191,93 @@ impl States<'_> {
             LedgerEvent::Checkpoint(CheckpointEvent::Signed(e)) => {
                 compare::<CheckpointChain>(event, known, "log", &self.checkpoints, e.clone(), &[])
             }
+            LedgerEvent::Workspace(e) => {
+                let command = match e.clone() {
+                    WorkspaceEvent::Registered(e) => WorkspaceCommand::Register(e),
+                    WorkspaceEvent::KeyRotated(e) => WorkspaceCommand::RotateKey(e),
+                    WorkspaceEvent::Imported(e) => WorkspaceCommand::Import(e),
+                    WorkspaceEvent::ProposalOpened(e) => WorkspaceCommand::OpenProposal(e),
+                    WorkspaceEvent::ProposalAccepted(e) => WorkspaceCommand::AcceptProposal(e),
+                    WorkspaceEvent::ProposalLanded(e) => WorkspaceCommand::LandProposal(e),
+                    WorkspaceEvent::ProposalRejected(e) => WorkspaceCommand::RejectProposal(e),
+                };
+                let id = e.workspace().as_str();
+                compare::<Workspaces>(event, known, id, &state(&self.workspaces, id), command, &[])
+            }
+            LedgerEvent::Grant(e) => self.grant(event, known, e),
         }
+    }
+
+    /// What was granted must be grantable, and what was refused must be refused for the same reason.
+    fn grant(&self, event: &Event, known: &LedgerEvent, grant: &GrantEvent) -> Option<Divergence> {
+        let may = |terms: &custody_contracts::grant::GrantTerms, consent, parent| {
+            let own = terms.launcher.as_str().split_once(':').map_or("", |(_, own)| own);
+            let launcher = state(&self.launchers, own);
+            let facts =
+                Facts { launcher: &launcher, workspaces: &self.workspaces, grants: &self.book, now: time(event) };
+            may_issue(terms, consent, parent, facts).map_err(|refusal| refusal.code)
+        };
+        let command = match grant {
+            GrantEvent::Requested(e) => GrantCommand::Request(e.clone()),
+            GrantEvent::Issued(e) => {
+                if let Err(code) = may(&e.grant.terms(), &e.grant.consent, e.parent.as_ref()) {
+                    let mut found = divergence(event, format!("the grant is refused now: {code}"));
+                    found.reversal = Some(Reversal::AllowedToRefusal);
+                    return Some(found);
+                }
+                GrantCommand::Issue(e.clone())
+            }
+            GrantEvent::Refused(e) => {
+                // How the person agreed is not in a refusal; whatever else was wrong shows with any consent.
+                let parent = e.parent.as_ref().and_then(|id| self.book.document(id.as_str()));
+                let consent =
+                    parent.map_or_else(|| custody_domain::grant::any_consent(&e.wanted), |p| p.consent.clone());
+                match may(&e.wanted, &consent, e.parent.as_ref()) {
+                    Err(code) if code == e.reason => {}
+                    _ if e.reason == "CONSENT_STATEMENT" => {}
+                    Err(code) => return Some(divergence(event, format!("refused for {code}, not for {}", e.reason))),
+                    Ok(()) => {
+                        let mut found = divergence(event, "the grant is given now");
+                        found.reversal = Some(Reversal::RefusalToAllowed);
+                        return Some(found);
+                    }
+                }
+                GrantCommand::Refuse(e.clone())
+            }
+            GrantEvent::Revoked(e) => GrantCommand::Revoke(e.clone()),
+        };
+        let id = grant.grant().as_str();
+        compare::<Grants>(event, known, id, &state(&self.grants, id), command, &[])
+    }
+
+    fn effect(&self, event: &Event, known: &LedgerEvent, effect: &EffectEvent) -> Option<Divergence> {
+        let (id, dispatch) = (effect.entity_id(), effect.dispatch().as_str());
+        let now = state(&self.effects, &id);
+        let command = match effect {
+            EffectEvent::ModelCalled(e) => EffectCommand::Call(Box::new(e.clone())),
+            EffectEvent::ToolFinished(e) => EffectCommand::Finish(e.clone()),
+            EffectEvent::ToolRefused(e) => EffectCommand::Refuse(e.clone()),
+            EffectEvent::BudgetWarned(e) => EffectCommand::Warn(e.clone()),
+            EffectEvent::BudgetExhausted(e) => EffectCommand::Exhaust(e.clone()),
+            EffectEvent::ToolIntended(recorded) => {
+                let Some(admitted) = self.admitted.get(dispatch) else {
+                    return Some(divergence(event, format!("{dispatch}, whose tool call it is, was never admitted")));
+                };
+                if now.is_recorded() {
+                    return Some(divergence(event, "another call stands under this number"));
+                }
+                return match judge_again(&admitted.event, recorded) {
+                    Ok(intended) if intended == *recorded => None,
+                    Ok(_) => Some(divergence(event, "the intent does not come out as recorded")),
+                    Err(refusal) => {
+                        let mut found = divergence(event, format!("the call is refused now: {refusal}"));
+                        found.reversal = Some(Reversal::AllowedToRefusal);
+                        Some(found)
+                    }
+                };
+            }
+        };
+        compare::<Effect>(event, known, &id, &now, command, &self.attribution(dispatch))
     }
 
     fn attribution(&self, dispatch: &str) -> Vec<(&'static str, Option<String>)> {
@@ -190,7 +298,9 @@ impl States<'_> {
         if *line > event.line {
             return Some(divergence(event, format!("launch {} stands after its decision", at.stream_seq)));
         }
-        let judged = match admission::judge(launch, &self.launchers, &self.dispatches, known) {
+        let grants = (&self.book, time(event));
+        let judged = admission::judge(launch, &self.launchers, &self.workspaces, &self.dispatches, grants, known);
+        let judged = match judged {
             Ok(judged) => judged,
             Err(why) => return Some(divergence(event, why)),
         };
@@ -198,7 +308,10 @@ impl States<'_> {
         let admits = matches!(judged.command, DispatchCommand::Admit(_));
         let outcome = match &judged.command {
             DispatchCommand::Refuse(e) => ["refused:", &e.reason].concat(),
-            DispatchCommand::Admit(_) | DispatchCommand::RequestStop(_) => "admitted".to_owned(),
+            DispatchCommand::Admit(_)
+            | DispatchCommand::RequestStop(_)
+            | DispatchCommand::FollowUp(_)
+            | DispatchCommand::RefuseFollowUp(_) => "admitted".to_owned(),
         };
         out.outcomes.entry(id.clone()).or_insert(outcome);
         out.decided.insert((id.clone(), digest(&launch.bytes)));
@@ -219,7 +332,48 @@ impl States<'_> {
         Some(found)
     }
 
-    fn follow(&mut self, known: &LedgerEvent) {
+    /// What a launcher said to a dispatch, judged again from the bytes of its message.
+    fn said(&self, event: &Event, known: &LedgerEvent, at: &LaunchRef, out: &mut Decisions) -> Option<Divergence> {
+        *out.by_launch.entry(at.stream_seq).or_default() += 1;
+        let found = |what: String| Some(divergence(event, what));
+        let Some((line, launch)) = self.launches.get(&at.stream_seq) else {
+            return found(format!("message {}, which it decides, is not in the log", at.stream_seq));
+        };
+        if *line > event.line || at.digest != digest(&launch.bytes) {
+            return found(format!("message {} is not the one that was decided here", at.stream_seq));
+        }
+        let ended = |id: &str| matches!(self.runs.get(id), Some(RunState::Finished(_)));
+        let again = said::again(launch, &self.launchers, &self.dispatches, ended);
+        match (known, again) {
+            (LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)), Ok((follow_up, signature))) => {
+                let same = follow_up.dispatch == e.dispatch
+                    && digest(follow_up.text.as_bytes()) == e.digest
+                    && Some(signature) == e.signature
+                    && e.by == at.launcher.as_str();
+                if same { None } else { found("what was said does not come out as recorded".into()) }
+            }
+            (LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(_)), Err(code)) => {
+                let mut divergence = divergence(event, format!("what was said is refused now: {code}"));
+                divergence.reversal = Some(Reversal::AllowedToRefusal);
+                Some(divergence)
+            }
+            // Whether an id was used before is the dispatcher's own look, as with launches.
+            (LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)), _) if e.reason == "MESSAGE_ID_REUSED" => None,
+            (LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)), Err(code)) if code == e.reason => None,
+            (LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)), Err(code)) => {
+                found(format!("refused for {code}, not for {}", e.reason))
+            }
+            (_, Ok(_)) => {
+                let mut divergence = divergence(event, "what was said is accepted now");
+                divergence.reversal = Some(Reversal::RefusalToAllowed);
+                Some(divergence)
+            }
+            (_, Err(_)) => None,
+        }
+    }
+
+    fn follow(&mut self, event: &Event, known: &LedgerEvent) {
+        self.book.take_in(event.seq(), time(event), known);
         match known.clone() {
             LedgerEvent::Dispatch(e) => {
                 let id = match &e {
@@ -227,12 +381,15 @@ impl States<'_> {
                         let admitted = Admitted {
                             subject: e.unit.identity.subject.to_string(),
                             launcher: e.launch.launcher.to_string(),
+                            event: e.clone(),
                         };
                         self.admitted.entry(e.dispatch.to_string()).or_insert(admitted);
                         e.dispatch.to_string()
                     }
                     DispatchEvent::Refused(e) => e.dispatch.to_string(),
                     DispatchEvent::StopRequested(e) => e.dispatch.to_string(),
+                    DispatchEvent::FollowUpAccepted(e) => e.dispatch.to_string(),
+                    DispatchEvent::FollowUpRefused(e) => e.message.to_string(),
                 };
                 evolve::<Dispatch>(&mut self.dispatches, id, &OfDispatch(e));
             }
@@ -245,9 +402,7 @@ impl States<'_> {
                 evolve::<Run>(&mut self.runs, id, &OfRun(e));
             }
             LedgerEvent::Effect(e) => {
-                let EffectEvent::ModelCalled(call) = &e;
-                let id = format!("{}-m{}", call.dispatch, call.n);
-                evolve::<Effect>(&mut self.effects, id, &OfEffect(e));
+                evolve::<Effect>(&mut self.effects, e.entity_id(), &OfEffect(e));
             }
             LedgerEvent::Launcher(e) => {
                 let id = match &e {
@@ -267,8 +422,21 @@ impl States<'_> {
             LedgerEvent::Checkpoint(e) => {
                 self.checkpoints = CheckpointChain::evolve(std::mem::take(&mut self.checkpoints), &OfCheckpoint(e));
             }
+            LedgerEvent::Workspace(e) => {
+                let id = e.workspace().to_string();
+                evolve::<Workspaces>(&mut self.workspaces, id, &OfWorkspace(e));
+            }
+            LedgerEvent::Grant(e) => {
+                let id = e.grant().to_string();
+                evolve::<Grants>(&mut self.grants, id, &OfGrant(e));
+            }
         }
     }
+}
+
+/// The time of an event's envelope; the epoch when it cannot be read, at which no grant stands.
+fn time(event: &Event) -> UnixMillis {
+    UnixMillis::parse(&event.recorded.envelope.time).unwrap_or_default()
 }
 
 fn state<S: Clone + Default>(states: &BTreeMap<String, S>, id: &str) -> S {

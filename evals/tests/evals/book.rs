@@ -5,19 +5,26 @@ use custody_contracts::canonical::{canonical, derived_id, digest};
 use custody_contracts::envelope::Meta;
 use custody_contracts::events::{
     CheckpointEvent, CheckpointSigned, DispatchAdmitted, DispatchEvent, DispatchRefused, DispatchStopRequested,
-    EffectEvent, EffectOutcome, KeyEvent, KeyIntroduced, Kind, LauncherDisabled, LauncherEvent, LauncherRegistered,
-    LauncherRotated, LedgerEvent, ModelCalled, OutputRef, Role, RunClaimed, RunEvent, RunFinished, RunStarted,
-    RunnerRef, SessionFile, SignatureRule, StopReason, Usage,
+    EffectEvent, EffectOutcome, FollowUpAccepted, KeyEvent, KeyIntroduced, Kind, LauncherDisabled, LauncherEvent,
+    LauncherRegistered, LauncherRotated, LedgerEvent, ModelCalled, OutputRef, Role, RunClaimed, RunEvent, RunFinished,
+    RunStarted, RunnerRef, SessionFile, SignatureCheck, SignatureRule, StopReason, Usage,
 };
-use custody_contracts::ids::{DispatchId, LauncherId, RunnerName, UnixMillis};
-use custody_domain::admission::{self, RunnerEntry};
+use custody_contracts::grant::{Consent, GrantEvent, GrantIssued, GrantRefused, GrantRevoked, GrantTerms};
+use custody_contracts::ids::{DispatchId, GrantId, LauncherId, RunnerName, UnixMillis};
+use custody_contracts::launch::{FollowUp, unsigned_say};
+use custody_contracts::workspace::{RunCommit, WorkspaceEvent};
+use custody_domain::admission::{self, Grants, Installed, Mounts, RunnerEntry};
+use custody_domain::grant::{Book as GrantBook, Facts, any_consent, may_issue, statement};
 use custody_domain::launcher::LauncherState;
 use custody_domain::run::container_name;
+use custody_domain::tool::Tools;
+use custody_domain::workspace::WorkspaceState;
 use custody_evals::LaunchLine;
 use custody_evals::slice::{LedgerLine, Line, Slice};
 use custody_ledger::merkle::{Frontier, leaf};
 use custody_ledger::recorded::encode;
 use custody_ledger::{Entity, Seq, Sign, Stored};
+use custody_trust::grant::mint;
 use custody_trust::{RoleKey, note};
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::{Map, Value, json};
@@ -25,6 +32,8 @@ use std::collections::BTreeMap;
 
 /// When every written log begins: 2026-09-21T14:13:20Z.
 pub(crate) const BEGIN: u64 = 1_790_000_000_000;
+/// What one append takes.
+const APPEND_MS: u64 = 25;
 /// The one runner.
 pub(crate) const RUNNER: &str = "custody-agent";
 /// The one runtime.
@@ -82,6 +91,8 @@ pub(crate) struct Ending {
     pub session: Option<String>,
     pub frames: u64,
     pub calls: u64,
+    /// Sent and received; without it each call counts alike.
+    pub tokens: Option<(u64, u64)>,
     pub attempt: u32,
 }
 
@@ -95,6 +106,7 @@ impl Ending {
             session: Some(session.to_owned()),
             frames: 12,
             calls,
+            tokens: None,
             attempt: 1,
         }
     }
@@ -108,6 +120,7 @@ impl Ending {
             session: None,
             frames: 0,
             calls: 0,
+            tokens: None,
             attempt: 1,
         }
     }
@@ -122,6 +135,8 @@ pub(crate) struct Book {
     now: u64,
     tree: Frontier,
     launchers: BTreeMap<String, LauncherState>,
+    workspaces: BTreeMap<String, WorkspaceState>,
+    grants: GrantBook,
 }
 
 impl Book {
@@ -137,6 +152,8 @@ impl Book {
             now: BEGIN,
             tree: Frontier::default(),
             launchers: BTreeMap::new(),
+            workspaces: BTreeMap::new(),
+            grants: GrantBook::default(),
         };
         for role in [Role::Authority, Role::Runtime, Role::Gateway] {
             let key = &book.keys[&role];
@@ -179,10 +196,11 @@ impl Book {
 
     /// Signs and appends an event as the role that writes its kind.
     pub(crate) fn append(&mut self, kind: Kind, id: &str, event: LedgerEvent, mut meta: Meta) -> u64 {
-        self.tick(25);
+        self.tick(APPEND_MS);
         self.seq += 1;
         meta.time = UnixMillis(self.now).rfc3339();
         meta.correlation.get_or_insert_with(|| id.to_owned());
+        self.grants.take_in(self.seq, UnixMillis(self.now), &event);
         let entity = Entity::new(kind, id).expect("an entity id");
         let command = derived_id("cmd-", &[id.as_bytes(), &self.seq.to_be_bytes()]);
         let bytes = encode(&self.keys[&kind.writer()], &command, &[event], &meta).expect("an event");
@@ -218,6 +236,82 @@ impl Book {
             by: "operator:cli".into(),
         };
         self.launcher(LauncherEvent::Registered(event), id);
+    }
+
+    pub(crate) fn workspace(&mut self, event: WorkspaceEvent) {
+        let id = event.workspace().to_string();
+        let before = self.workspaces.remove(&id).unwrap_or_default();
+        self.workspaces.insert(id.clone(), before.after(&event));
+        self.append(Kind::Workspace, &id, LedgerEvent::Workspace(event), Meta::default());
+    }
+
+    /// Jane's or Omar's terms for a launcher: their own workspace, by messages.
+    pub(crate) fn terms(&self, id: &str, launcher: &str, key: u8, subject: &str) -> GrantTerms {
+        let value = json!({
+            "id": id, "subject": subject, "launcher": format!("integration:{launcher}"),
+            "launcher_key": launcher_key(key).public_key(), "tools": ["workspace_read", "workspace_write"],
+            "workspaces": [{ "id": subject, "mode": "rw" }], "trigger": { "on": ["message"] }, "constraints": [],
+            "limits": { "dispatches": 10, "window_ms": 3_600_000 }, "approval": { "rule": "gated" },
+            "not_before": UnixMillis(self.now).rfc3339(), "expires": UnixMillis(self.now + 86_400_000).rfc3339(),
+        });
+        serde_json::from_value(value).expect("terms")
+    }
+
+    /// A grant by the rules: issued, or refused on the record.
+    pub(crate) fn grant(&mut self, terms: GrantTerms, parent: Option<&str>) {
+        let consent = self.consent(&terms, parent);
+        let id = parent.map(|id| GrantId::parse(id).expect("an id"));
+        let own = terms.launcher.as_str().split_once(':').map_or("", |(_, own)| own);
+        let launcher = self.launchers.get(own).cloned().unwrap_or_default();
+        let now = UnixMillis(self.now + APPEND_MS);
+        let facts = Facts { launcher: &launcher, workspaces: &self.workspaces, grants: &self.grants, now };
+        match may_issue(&terms, &consent, id.as_ref(), facts) {
+            Ok(()) => self.grant_anyway(terms, parent),
+            Err(no) => self.refuse_grant(terms, parent, [no.code, &no.detail, &no.hint]),
+        }
+    }
+
+    fn consent(&self, terms: &GrantTerms, parent: Option<&str>) -> Consent {
+        let held = parent.and_then(|id| self.grants.document(id));
+        held.map_or_else(|| any_consent(terms), |grant| grant.consent.clone())
+    }
+
+    /// Issues a grant, whatever the rules say.
+    pub(crate) fn grant_anyway(&mut self, terms: GrantTerms, parent: Option<&str>) {
+        let grant = terms.clone().agreed(self.consent(&terms, parent));
+        let token = mint(&self.keys[&Role::Authority], &grant, "https://custody.example", UnixMillis(self.now));
+        let statement = match parent.and_then(|id| self.grants.get(id)) {
+            Some(held) => held.issued.statement.clone(),
+            None => statement(&terms),
+        };
+        let issued = GrantIssued {
+            token: token.expect("a token").into_text(),
+            statement,
+            parent: parent.map(|id| GrantId::parse(id).expect("an id")),
+            by: terms.subject.to_string(),
+            grant,
+        };
+        self.grant_event(terms.id.as_str(), GrantEvent::Issued(Box::new(issued)));
+    }
+
+    /// Refuses a grant in words that are given.
+    pub(crate) fn refuse_grant(&mut self, terms: GrantTerms, parent: Option<&str>, said: [&str; 3]) {
+        let [reason, detail, hint] = said.map(str::to_owned);
+        let id = terms.id.to_string();
+        let parent = parent.map(|id| GrantId::parse(id).expect("an id"));
+        let by = terms.subject.to_string();
+        let refused = GrantRefused { wanted: terms, parent, reason, detail, hint, by };
+        self.grant_event(&id, GrantEvent::Refused(Box::new(refused)));
+    }
+
+    pub(crate) fn revoke(&mut self, id: &str) {
+        let grant = GrantId::parse(id).expect("an id");
+        let revoked = GrantRevoked { grant, by: "u_jane".into(), why: "the phone was lost".into() };
+        self.grant_event(id, GrantEvent::Revoked(revoked));
+    }
+
+    fn grant_event(&mut self, id: &str, event: GrantEvent) {
+        self.append(Kind::Grant, id, LedgerEvent::Grant(event), Meta::default());
     }
 
     pub(crate) fn rotate(&mut self, id: &str, key: u8) {
@@ -298,10 +392,19 @@ impl Book {
         let state = self.launchers.get(launcher.as_str()).cloned().unwrap_or_default();
         let judged = admission::read(&launch.bytes).and_then(|asked| {
             subject = Some(asked.unit.identity.subject.to_string());
-            let runner =
-                RunnerRef { name: RunnerName::parse(RUNNER).expect("a name"), version: "1.0.0".into(), image: image() };
+            let runner = RunnerRef::plain(RunnerName::parse(RUNNER).expect("a name"), "1.0.0", image());
+            let none = self.workspaces.is_empty();
+            let mounts = if none { Mounts::Before } else { Mounts::Registered(&self.workspaces) };
             let entry = (asked.unit.runner.as_str() == RUNNER).then_some(RunnerEntry { runner });
-            admission::judge(dispatch.clone(), origin.clone(), launch.stored_at, asked, &state, entry.as_ref())
+            let (dispatch, origin) = (dispatch.clone(), origin.clone());
+            // Its record is stamped when it is appended.
+            let now = UnixMillis(self.now + APPEND_MS);
+            let grants = if self.grants.begun() { Grants::Given(&self.grants, now) } else { Grants::Before };
+            // The tools of the gateway itself, and what these stories need of an upstream.
+            let own = Tools::builtin();
+            let tools = own.names().chain(["mail__send"]).map(str::to_owned).collect();
+            let installed = Installed { mounts, grants, tools: &tools, runner: entry.as_ref() };
+            admission::judge(dispatch, origin, launch.stored_at, asked, &state, installed)
         });
         let meta = self.meta(launch, &launcher, &dispatch, subject);
         match judged {
@@ -353,22 +456,83 @@ impl Book {
         self.admit(admitted, meta)
     }
 
-    fn of_run(&self, ticket: &Ticket) -> Meta {
+    /// Admits a launch under a grant, whatever the rules say; under none for the empty id.
+    pub(crate) fn admit_under(&mut self, launch: &LaunchLine, grant: &str) -> Ticket {
+        let launcher = LauncherId::parse(launch.subject.split('.').nth(1).expect("a launcher")).expect("an id");
+        let asked = admission::read(&launch.bytes).expect("a readable launch");
+        let dispatch = admission::dispatch_id(&launcher, Some(&asked.event_id), &launch.bytes);
+        let subject = Some(asked.unit.identity.subject.to_string());
+        let used = match self.grants.get(grant) {
+            Some(held) => json!({ "checked": { "id": grant, "seq": held.seq } }),
+            None => json!("not_checked"),
+        };
+        let admitted = json!({
+            "dispatch": dispatch, "session": dispatch.as_str().replacen("d-", "s-", 1), "unit": asked.unit,
+            "launch": admission::launch_ref(launch.seq, &launcher, Some(&asked.event_id), &launch.bytes),
+            "runner": { "name": RUNNER, "version": "1.0.0", "image": image() }, "grant": used, "signature": "verified",
+        });
+        let meta = self.meta(launch, &launcher, &dispatch, subject);
+        self.admit(serde_json::from_value(admitted).expect("an admission"), meta)
+    }
+
+    /// Asks for a stop as the authority does when a grant was revoked.
+    pub(crate) fn stop_revoked(&mut self, ticket: &Ticket, grant: &str) {
+        let event = DispatchStopRequested {
+            dispatch: ticket.dispatch.clone(),
+            by: format!("grant:{grant}/GRANT_REVOKED"),
+            grace_ms: 2_000,
+            reason: Some(StopReason::Revoked),
+        };
+        let event = LedgerEvent::Dispatch(DispatchEvent::StopRequested(event));
+        self.append(Kind::Dispatch, ticket.dispatch.as_str(), event, Meta::default());
+    }
+
+    pub(crate) fn of_run(&self, ticket: &Ticket) -> Meta {
         let admitted = ticket.admitted.as_ref();
         Meta {
             subject: admitted.map(|a| a.unit.identity.subject.to_string()),
             causation: Some(format!("ledger/{}", ticket.seq)),
             correlation: Some(ticket.dispatch.to_string()),
             launcher: admitted.map(|a| a.launch.launcher.to_string()),
+            grant: admitted.and_then(|a| a.grant.id()).map(ToString::to_string),
             ..Meta::default()
         }
     }
 
     pub(crate) fn stop(&mut self, ticket: &Ticket) {
-        let event =
-            DispatchStopRequested { dispatch: ticket.dispatch.clone(), by: "operator:cli".into(), grace_ms: 5_000 };
+        let event = DispatchStopRequested {
+            dispatch: ticket.dispatch.clone(),
+            by: "operator:cli".into(),
+            grace_ms: 5_000,
+            reason: None,
+        };
         let event = LedgerEvent::Dispatch(DispatchEvent::StopRequested(event));
         self.append(Kind::Dispatch, ticket.dispatch.as_str(), event, Meta::default());
+    }
+
+    /// Says more to a dispatch and accepts it as number `n`, whatever the rules say. `other` accepts words that nobody said.
+    pub(crate) fn say(&mut self, ticket: &Ticket, n: u32, sender: (&str, u8), id: &str, text: &str, other: bool) {
+        let (launcher, key) = sender;
+        let follow_up = FollowUp { dispatch: ticket.dispatch.clone(), text: text.to_owned() };
+        let time = UnixMillis(self.now).rfc3339();
+        let mut event = unsigned_say(id, launcher, &time, &follow_up).expect("an event");
+        custody_trust::launch::sign(&mut event, &launcher_key(key)).expect("a key with a seed");
+        let line = self.publish(launcher, "say", canonical(&Value::Object(event)).into_bytes());
+        let launcher = LauncherId::parse(launcher).expect("an id");
+        let accepted = FollowUpAccepted {
+            dispatch: ticket.dispatch.clone(),
+            n,
+            by: launcher.to_string(),
+            launch: Some(admission::launch_ref(line.seq, &launcher, Some(id), &line.bytes)),
+            signature: Some(SignatureCheck::Verified),
+            digest: if other { sha("other words") } else { sha(text) },
+            bytes: text.len() as u64,
+            input_seq: u64::from(n),
+        };
+        let mut meta = self.of_run(ticket);
+        meta.causation = Some(format!("launch/{}", line.seq));
+        let event = LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(accepted));
+        self.append(Kind::Dispatch, ticket.dispatch.as_str(), event, meta);
     }
 
     pub(crate) fn claim(&mut self, ticket: &Ticket, resume: Option<String>) {
@@ -388,6 +552,8 @@ impl Book {
             session: admitted.session.clone(),
             resume_digest: resume,
             deadline_at: UnixMillis(self.now + 600_000),
+            warm: None,
+            mounts: Vec::new(),
         };
         change(&mut claim);
         let meta = self.of_run(ticket);
@@ -402,6 +568,7 @@ impl Book {
             container: container.to_owned(),
             started_at: UnixMillis(self.now + 180),
             phases_ms: [("create", 60), ("start", 120)].into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            in_force: None,
         };
         let meta = self.of_run(ticket);
         self.append(Kind::Run, ticket.dispatch.as_str(), LedgerEvent::Run(RunEvent::Started(event)), meta);
@@ -423,6 +590,11 @@ impl Book {
             input_tokens: 100,
             output_tokens: 20,
             duration_ms: 850,
+            cached_tokens: None,
+            cost_micros: None,
+            attempts: None,
+            provider: None,
+            response_model: None,
         };
         let id = format!("{}-m{n}", ticket.dispatch);
         let meta = self.of_run(ticket);
@@ -430,6 +602,11 @@ impl Book {
     }
 
     pub(crate) fn finish(&mut self, ticket: &Ticket, ending: Ending) {
+        self.finish_with(ticket, ending, Vec::new());
+    }
+
+    /// Finishes, and says what became of the run's changes.
+    pub(crate) fn finish_with(&mut self, ticket: &Ticket, ending: Ending, commits: Vec<RunCommit>) {
         self.tick(1_500);
         let output = OutputRef {
             subject: format!("unit.{}.out", ticket.dispatch),
@@ -438,10 +615,11 @@ impl Book {
             digest: sha(&format!("output {} {}", ticket.dispatch, ending.frames)),
             truncated: false,
         };
+        let (input_tokens, output_tokens) = ending.tokens.unwrap_or((ending.calls * 100, ending.calls * 20));
         let usage = Usage {
             wall_ms: if ending.container.is_some() { 1_500 } else { 0 },
-            input_tokens: ending.calls * 100,
-            output_tokens: ending.calls * 20,
+            input_tokens,
+            output_tokens,
             model_calls: ending.calls,
         };
         let session = ending.session.map(|text| SessionFile {
@@ -462,6 +640,10 @@ impl Book {
             output,
             usage,
             agent_session: None,
+            phases_ms: std::collections::BTreeMap::new(),
+            commits,
+            parked: false,
+            turns: None,
         };
         let meta = self.of_run(ticket);
         let event = LedgerEvent::Run(RunEvent::Finished(Box::new(event)));

@@ -455,7 +455,7 @@ fn the_worst_of_a_suite_decides_its_exit_code() {
 fn blessing_rewrites_goldens_and_baseline_and_tells_it() {
     let copy = Copy::of(ID);
     copy.edit("golden/digest.audit.txt", |_| "sha256:00\n".into());
-    copy.edit("eval.toml", |text| text.replace("audit = 1", "audit = 7"));
+    copy.edit("eval.toml", |text| text.replace("audit = 2", "audit = 7"));
     copy.baseline(|baseline| baseline.evals.clear());
     let told = bless(copy.root.path(), &BlessOptions::default()).expect("blessed");
     let paths: Vec<&str> = told.iter().map(|b| b.path.as_str()).collect();

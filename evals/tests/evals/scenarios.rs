@@ -86,6 +86,7 @@ fn every_check_that_has_a_meaning_is_needed() {
         "run.terminal",
         "effect.claimed",
         "launch.decided",
+        "grant.covered",
         "decision",
     ] {
         assert!(found.contains(id), "no mutant is found by {id}");
@@ -96,6 +97,7 @@ fn every_check_that_has_a_meaning_is_needed() {
 #[case("1-stranger-refused", 12)]
 #[case("1-crash-one-terminal", 7)]
 #[case("1-second-turn-resumes", 3)]
+#[case("1-workspace-nothing-lost", 3)]
 fn every_launch_is_decided_again(#[case] id: &str, #[case] decisions: usize) {
     let suite = run(&evals_root(), &RunOptions { only: vec![id.into()], baseline: false }).expect("a suite");
     let facts = suite.evals[0].facts.as_ref().expect("facts");

@@ -3,7 +3,7 @@
 use super::{Script, lie};
 use crate::book::{Book, Ending, Ticket, container};
 use custody_contracts::box_protocol::ExitReason;
-use custody_contracts::events::SignatureRule;
+use custody_contracts::events::{SignatureRule, StopReason};
 use custody_domain::run::{Ended, verdict};
 use serde_json::json;
 
@@ -106,7 +106,7 @@ fn resume(book: &mut Book, cut: Cut, id: &str, ticket: &Ticket, lie: &str) {
     let seen = match cut {
         Cut::BoxGone => Ended::default(),
         Cut::PastDeadline => Ended { code: Some(137), past_deadline: true, ..Ended::default() },
-        Cut::StoppedBeforeStart => Ended { stop_requested: true, ..Ended::default() },
+        Cut::StoppedBeforeStart => Ended { stop: Some(StopReason::Stopped), ..Ended::default() },
         _ => Ended { code: Some(0), said: Some(ExitReason::Completed), result: true, ..Ended::default() },
     };
     let (reason, detail) = verdict(&seen);
@@ -121,6 +121,7 @@ fn resume(book: &mut Book, cut: Cut, id: &str, ticket: &Ticket, lie: &str) {
             exit_code: seen.code,
             session: whole.then(|| format!("session of {id}")),
             frames: if boxed { 4 } else { 0 },
+            tokens: None,
             calls: u64::from(boxed),
             attempt: if lie == "end-of-another-attempt" && cut == Cut::AfterClaim { 2 } else { 1 },
         },

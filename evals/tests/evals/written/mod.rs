@@ -1,10 +1,14 @@
 //! The written scenarios: one script each, and every mutant is the same script with one lie in it.
 
 mod crash;
+mod effects;
+mod grants;
 mod in_process;
 mod one_container;
 mod resume;
 mod stranger;
+mod turns;
+mod workspace;
 
 use crate::book::Book;
 
@@ -27,5 +31,18 @@ const fn lie(name: &'static str, must_fail_by: &'static str, why: &'static str) 
     Lie { name, why, must_fail_by }
 }
 
-pub(crate) const SCRIPTS: &[Script] =
-    &[in_process::SCRIPT, one_container::SCRIPT, resume::SCRIPT, stranger::SCRIPT, crash::SCRIPT];
+pub(crate) const SCRIPTS: &[Script] = &[
+    in_process::SCRIPT,
+    one_container::SCRIPT,
+    resume::SCRIPT,
+    stranger::SCRIPT,
+    crash::SCRIPT,
+    turns::SCRIPT,
+    workspace::SCRIPT,
+    effects::TOOLS,
+    effects::BUDGET,
+    effects::CALLS,
+    grants::REQUIRED,
+    grants::REVOKED,
+    grants::ATTENUATED,
+];

@@ -132,7 +132,13 @@ fn meta(launch: &LaunchLine, dispatch: &str, subject: Option<&str>) -> Meta {
 }
 
 /// A refusal in words that are given.
-fn refuse(book: &mut Book, launch: &LaunchLine, by_bytes: bool, said: [&str; 3], subject: Option<&str>) -> Ticket {
+pub(super) fn refuse(
+    book: &mut Book,
+    launch: &LaunchLine,
+    by_bytes: bool,
+    said: [&str; 3],
+    subject: Option<&str>,
+) -> Ticket {
     let launcher = LauncherId::parse(launch.subject.split('.').nth(1).expect("a launcher")).expect("an id");
     let event_id = admission::event_id(&launch.bytes);
     let of = event_id.as_deref().filter(|_| !by_bytes);
