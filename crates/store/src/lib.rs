@@ -9,11 +9,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Bytes of sled's page cache per projection.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Key of the checkpoint; row keys begin with `r`.
 const CHECKPOINT_KEY: &[u8] = b"checkpoint";
+/// How often a store is tried that is still locked.
+const LOCK_TRIES: u32 = 40;
+/// Between two of those.
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Snapshots in one folder.
 #[derive(Debug)]
@@ -51,9 +56,20 @@ impl SledSnapshots {
         }
         let path = self.folder.join(name);
         // sled panics on some damaged files instead of returning an error (its issues 1527 and 1533).
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1_000)).open()
-        }));
+        let open_once = || {
+            catch_unwind(AssertUnwindSafe(|| {
+                sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1_000)).open()
+            }))
+        };
+        let mut opened = open_once();
+        for _ in 0..LOCK_TRIES {
+            // Whoever closed it a moment ago holds its lock until sled's own thread has ended.
+            if !matches!(&opened, Ok(Err(error)) if error.to_string().contains("could not acquire lock")) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            opened = open_once();
+        }
         let db = match opened {
             Ok(Ok(db)) => db,
             Ok(Err(error)) => return Err(failed(name, error)),

@@ -5,7 +5,8 @@ use custody_contracts::canonical::digest;
 use custody_contracts::ids::UnixMillis;
 use custody_ports::blobs::{BlobError, Blobs};
 use custody_ports::clock::Clock;
-use custody_ports::containers::{BoxError, BoxSpec, BoxState, BoxStatus, Containers, EngineFacts};
+use custody_ports::containers::{BoxError, BoxSet, BoxSpec, BoxState, BoxStatus, Containers, EngineFacts};
+use custody_ports::inputs::Inputs;
 use custody_ports::output::{Output, OutputError, StoredChunk};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -62,6 +63,8 @@ pub struct MemoryOutput {
     chunks: Mutex<Vec<(String, String, StoredChunk)>>,
     /// The next so many appends are not answered; whether they were stored is the flag's.
     failing: Mutex<Vec<Stored>>,
+    /// Dispatch and words of every follow-up that was kept.
+    inputs: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
 /// What an append that is not answered did.
@@ -136,6 +139,21 @@ impl Output for MemoryOutput {
     }
 }
 
+impl Inputs for MemoryOutput {
+    fn keep<'a>(&'a self, dispatch: &'a str, _: &'a str, bytes: Vec<u8>) -> BoxFuture<'a, Result<u64, OutputError>> {
+        let mut inputs = lock(&self.inputs);
+        inputs.push((dispatch.to_owned(), bytes));
+        let seq = inputs.len() as u64;
+        Box::pin(async move { Ok(seq) })
+    }
+    fn at<'a>(&'a self, dispatch: &'a str, seq: u64) -> BoxFuture<'a, Result<Option<Vec<u8>>, OutputError>> {
+        let inputs = lock(&self.inputs);
+        let index = usize::try_from(seq).unwrap_or(usize::MAX).wrapping_sub(1);
+        let found = inputs.get(index).filter(|(d, _)| d == dispatch).map(|(_, bytes)| bytes.clone());
+        Box::pin(async move { Ok(found) })
+    }
+}
+
 /// Containers that are data. A box runs until the test ends it, unless it was made to end at its start.
 #[derive(Debug, Default)]
 pub struct FakeContainers {
@@ -143,6 +161,8 @@ pub struct FakeContainers {
     created: Mutex<Vec<String>>,
     images: Mutex<Vec<String>>,
     ends_at_once: Mutex<Option<i64>>,
+    /// How many looks at a box that has ended do not tell yet that it was for memory.
+    oom_after: Mutex<Option<u32>>,
 }
 
 impl FakeContainers {
@@ -156,6 +176,12 @@ impl FakeContainers {
     /// Every box ends with this code as soon as it starts.
     pub fn ending_at_once(self, code: i64) -> Self {
         *lock(&self.ends_at_once) = Some(code);
+        self
+    }
+
+    /// Every box that ends was killed for memory, which this many looks do not tell yet.
+    pub fn telling_of_oom_after(self, looks: u32) -> Self {
+        *lock(&self.oom_after) = Some(looks);
         self
     }
 
@@ -186,7 +212,9 @@ impl Containers for FakeContainers {
     }
     fn create<'a>(&'a self, spec: &'a BoxSpec) -> BoxFuture<'a, Result<String, BoxError>> {
         let mut boxes = lock(&self.boxes);
-        let result = if boxes.contains_key(&spec.name) {
+        let result = if !lock(&self.images).contains(&spec.image) {
+            Err(BoxError::ImageMissing(spec.image.clone()))
+        } else if boxes.contains_key(&spec.name) {
             Err(BoxError::NameTaken(spec.name.clone()))
         } else {
             let id = digest(spec.name.as_bytes()).trim_start_matches("sha256:").to_owned();
@@ -201,6 +229,14 @@ impl Containers for FakeContainers {
                     created_at: UnixMillis(0),
                     started_at: None,
                     finished_at: None,
+                    set: Some(BoxSet {
+                        seccomp_digest: digest(spec.sockets.as_str().as_bytes()),
+                        runtime: spec.runtime.clone().unwrap_or_else(|| "fake".into()),
+                        memory_bytes: spec.memory_bytes,
+                        nano_cpus: spec.nano_cpus,
+                        pids: spec.pids,
+                    }),
+                    pid: None,
                 },
             );
             Ok(id)
@@ -224,7 +260,13 @@ impl Containers for FakeContainers {
         Box::pin(async move { result })
     }
     fn inspect<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<BoxStatus>, BoxError>> {
-        let found = lock(&self.boxes).get(name).cloned();
+        let mut found = lock(&self.boxes).get(name).cloned();
+        if let Some(BoxState::Exited { oom, .. }) = found.as_mut().map(|status| &mut status.state)
+            && let Some(left) = lock(&self.oom_after).as_mut()
+        {
+            *oom = *left == 0;
+            *left = left.saturating_sub(1);
+        }
         Box::pin(async move { Ok(found) })
     }
     fn list<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> BoxFuture<'a, Result<Vec<BoxStatus>, BoxError>> {
@@ -233,7 +275,15 @@ impl Containers for FakeContainers {
         Box::pin(async move { Ok(found) })
     }
     fn wait_hint<'a>(&'a self, _: &'a str, _: u64) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
+        // Once around: whoever waits for a box on one thread must let the others go on.
+        let mut waited = false;
+        Box::pin(std::future::poll_fn(move |context| {
+            if std::mem::replace(&mut waited, true) {
+                return std::task::Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }))
     }
     fn stop<'a>(&'a self, name: &'a str, _: u64) -> BoxFuture<'a, Result<(), BoxError>> {
         if let Some(status) = lock(&self.boxes).get_mut(name) {
@@ -253,6 +303,9 @@ impl Containers for FakeContainers {
             cgroup_version: "2".into(),
             live_restore: true,
             security: Vec::new(),
+            runtimes: vec!["fake".into()],
+            default_runtime: "fake".into(),
+            uid_offset: 0,
         };
         Box::pin(async move { Ok(facts) })
     }

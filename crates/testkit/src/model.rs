@@ -227,7 +227,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         }
         "/health" => return Ok(whole(200, &json!({ "status": "ok" }))),
         "/v1/chat/completions" => Wire::Chat,
-        "/v1/messages" => Wire::Messages,
+        "/v1/messages" | "/v1/messages/count_tokens" => Wire::Messages,
         "/v1/responses" => Wire::Other,
         _ => return Ok(whole(404, &json!({ "error": { "message": "not found" } }))),
     };

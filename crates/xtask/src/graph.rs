@@ -23,8 +23,15 @@ const PROJECTIONS: &str = "custody-projections";
 const ENGINE: &str = "custody-engine";
 const NATS: &str = "custody-nats";
 const DOCKER: &str = "custody-docker";
+const KUBE: &str = "custody-kube";
+const OUTSIDE: &str = "custody-outside";
 const STORE: &str = "custody-store";
+const TELEMETRY: &str = "custody-telemetry";
+const WORKSPACES: &str = "custody-workspaces";
+const POLICY: &str = "custody-policy";
+const SECRETS: &str = "custody-secrets";
 const TESTKIT: &str = "custody-testkit";
+const HTTP: &str = "custody-http";
 const EVALS: &str = "custody-evals";
 const CLI: &str = "custody-cli";
 
@@ -48,15 +55,42 @@ pub(crate) const CRATES: &[Edges] = &[
     pure(PORTS, &[CONTRACTS, LEDGER]),
     pure(DOMAIN, &[CONTRACTS, LEDGER, TRUST, STREAMS]),
     pure(PROJECTIONS, &[CONTRACTS, LEDGER]),
+    pure(POLICY, &[CONTRACTS, DOMAIN]),
     acts(ENGINE, &[CONTRACTS, LEDGER, TRUST, DOMAIN, PORTS, STREAMS, PROJECTIONS], &[TESTKIT]),
     acts(NATS, DRIVEN, &[TESTKIT]),
     acts(DOCKER, DRIVEN, &[TESTKIT]),
+    acts(KUBE, DRIVEN, &[TESTKIT]),
+    acts(OUTSIDE, DRIVEN, &[TESTKIT]),
     acts(STORE, DRIVEN, &[TESTKIT]),
+    acts(TELEMETRY, &[CONTRACTS, LEDGER, PORTS, ENGINE], &[TRUST, TESTKIT]),
+    acts(WORKSPACES, DRIVEN, &[TESTKIT]),
+    acts(SECRETS, DRIVEN, &[]),
     acts(TESTKIT, &[CONTRACTS, LEDGER, PORTS], &[]),
     acts(EVALS, &[CONTRACTS, LEDGER, DOMAIN, PROJECTIONS, TRUST, STREAMS], &[TESTKIT]),
+    acts(HTTP, &[CONTRACTS, LEDGER, TRUST, DOMAIN, PORTS, STREAMS, PROJECTIONS, ENGINE], &[TESTKIT]),
     acts(
         CLI,
-        &[CONTRACTS, LEDGER, STREAMS, TRUST, PORTS, DOMAIN, PROJECTIONS, ENGINE, NATS, DOCKER, STORE, EVALS],
+        &[
+            CONTRACTS,
+            LEDGER,
+            STREAMS,
+            TRUST,
+            PORTS,
+            DOMAIN,
+            PROJECTIONS,
+            ENGINE,
+            NATS,
+            DOCKER,
+            KUBE,
+            OUTSIDE,
+            STORE,
+            WORKSPACES,
+            POLICY,
+            SECRETS,
+            EVALS,
+            HTTP,
+            TELEMETRY,
+        ],
         &[TESTKIT],
     ),
     acts("xtask", &[], &[]),
@@ -66,8 +100,16 @@ pub(crate) const CRATES: &[Edges] = &[
 ];
 
 /// Packages of others that only the named crates may depend on, also in their tests.
-pub(crate) const OWNED: &[(&str, &[&str])] =
-    &[("bollard", &[DOCKER]), ("async-nats", &[NATS, CLI]), ("sled", &[STORE])];
+pub(crate) const OWNED: &[(&str, &[&str])] = &[
+    ("bollard", &[DOCKER]),
+    ("kube", &[KUBE]),
+    ("k8s-openapi", &[KUBE]),
+    ("async-nats", &[NATS, CLI]),
+    ("sled", &[STORE]),
+    ("object_store", &[WORKSPACES]),
+    ("age", &[WORKSPACES, SECRETS]),
+    ("cedar-policy", &[POLICY]),
+];
 
 /// Packages that a pure crate never names, also not in its tests: what needs a runtime to test is not pure.
 pub(crate) const ACTING: &[&str] = &[
@@ -124,7 +166,7 @@ mod tests {
             assert!(edges.uses.iter().all(|used| find(used).is_some_and(|e| e.pure)), "{}", edges.name);
             assert!(edges.tests_use.is_empty(), "{}", edges.name);
         }
-        for adapter in [NATS, DOCKER, STORE] {
+        for adapter in [NATS, DOCKER, KUBE, OUTSIDE, STORE, WORKSPACES, SECRETS] {
             let uses = find(adapter).unwrap().uses;
             assert!(!uses.contains(&ENGINE) && !uses.contains(&DOMAIN), "{adapter}");
         }

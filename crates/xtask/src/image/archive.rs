@@ -3,15 +3,17 @@
 //!
 //! Source: Docker Image Specification v1.2, "Combined Image JSON + Filesystem Changeset Format".
 
+use super::layer::Layer;
 use crate::seal::{canonical, digest};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Read, Write};
+use std::path::Path;
 use tar::{Builder, EntryType, Header};
 
 /// Every time in an image: 2026-01-01T00:00:00Z. A time of zero makes some tools show nonsense.
-const EPOCH: u64 = 1_767_225_600;
+pub(crate) const EPOCH: u64 = 1_767_225_600;
 const EPOCH_TEXT: &str = "2026-01-01T00:00:00Z";
 
 /// One folder or file of the layer.
@@ -30,13 +32,17 @@ pub(crate) struct Entry {
 /// Entries by absolute path without a slash at the end, for example `/usr/bin`.
 pub(crate) type Entries = BTreeMap<String, Entry>;
 
+/// Bytes to be read.
+pub(crate) type Reader<'a> = Box<dyn Read + 'a>;
+
 /// An image ready to be loaded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Image {
     /// `sha256:` and 64 digits over the configuration; what the engine calls the image.
     pub(crate) id: String,
-    /// The archive.
-    pub(crate) bytes: Vec<u8>,
+    tag: String,
+    document: String,
+    layers: Vec<Layer>,
 }
 
 /// The layer's tar. Folders above an entry that are not entries themselves belong to root and have mode 0755.
@@ -80,32 +86,70 @@ fn append(tar: &mut Builder<Vec<u8>>, path: &str, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// The archive of one layer and its configuration, tagged so that the engine does not count it as dangling.
-///
-/// # Errors
-/// As [`layer`].
-pub(crate) fn image(tag: &str, config: &Value, layer: Vec<u8>) -> Result<Image> {
-    let layer_digest = digest(&layer);
+/// The image of these layers, the lowest first, and a configuration. The tag is no part of its id: it keeps the engine
+/// from counting the image as dangling.
+pub(crate) fn image(tag: &str, config: &Value, layers: Vec<Layer>) -> Image {
+    let digests: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
+    let history: Vec<Value> =
+        layers.iter().map(|_| json!({ "created": EPOCH_TEXT, "created_by": "cargo xtask image" })).collect();
     let document = canonical(&json!({
         "architecture": "amd64",
         "os": "linux",
         "created": EPOCH_TEXT,
         "config": config,
-        "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
-        "history": [{ "created": EPOCH_TEXT, "created_by": "cargo xtask image" }],
+        "rootfs": { "type": "layers", "diff_ids": digests },
+        "history": history,
     }));
-    let id = digest(document.as_bytes());
-    let config_path = format!("{}.json", hex(&id));
-    let layer_path = format!("{}/layer.tar", hex(&layer_digest));
-    let manifest = canonical(&json!([{ "Config": config_path, "RepoTags": [tag], "Layers": [layer_path] }]));
+    Image { id: digest(document.as_bytes()), tag: tag.to_owned(), document, layers }
+}
 
-    let mut tar = Builder::new(Cursor::new(Vec::with_capacity(layer.len() + 16_384)).into_inner());
-    for (path, bytes) in
-        [(layer_path, layer), (config_path, document.into_bytes()), ("manifest.json".into(), manifest.into_bytes())]
-    {
-        append(&mut tar, &path, &Entry { mode: 0o644, uid: 0, gid: 0, bytes: Some(bytes) })?;
+impl Image {
+    /// Bytes of all layers.
+    pub(crate) fn size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).sum()
     }
-    Ok(Image { id, bytes: tar.into_inner()? })
+
+    /// Writes the archive for `docker load`.
+    ///
+    /// # Errors
+    /// When a layer cannot be read or the archive cannot be written.
+    pub(crate) fn write(&self, to: impl Write) -> Result<()> {
+        let config = format!("{}.json", hex(&self.id));
+        let path = |layer: &Layer| format!("{}/layer.tar", hex(&layer.digest));
+        let paths: Vec<String> = self.layers.iter().map(path).collect();
+        let manifest = canonical(&json!([{ "Config": config, "RepoTags": [self.tag], "Layers": paths }]));
+        let mut tar = Builder::new(to);
+        for (layer, path) in self.layers.iter().zip(&paths) {
+            append_file(&mut tar, path, layer.size, layer.open()?)?;
+        }
+        append_file(&mut tar, &config, self.document.len() as u64, Box::new(self.document.as_bytes()))?;
+        append_file(&mut tar, "manifest.json", manifest.len() as u64, Box::new(manifest.as_bytes()))?;
+        tar.into_inner()?.flush()?;
+        Ok(())
+    }
+}
+
+/// The id of the image in an archive of ours, if it is one.
+pub(crate) fn image_in(archive: &Path) -> Option<String> {
+    let mut tar = tar::Archive::new(std::fs::File::open(archive).ok()?);
+    for entry in tar.entries_with_seek().ok()? {
+        let entry = entry.ok()?;
+        if let Some(id) = entry.path().ok()?.to_str()?.strip_suffix(".json").filter(|name| *name != "manifest") {
+            return Some(format!("sha256:{id}"));
+        }
+    }
+    None
+}
+
+fn append_file(tar: &mut Builder<impl Write>, path: &str, size: u64, bytes: Reader<'_>) -> Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(EPOCH);
+    header.set_size(size);
+    Ok(tar.append_data(&mut header, path, bytes)?)
 }
 
 fn hex(digest: &str) -> &str {
@@ -115,7 +159,6 @@ fn hex(digest: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     fn entries() -> Entries {
         Entries::from([
@@ -157,20 +200,26 @@ mod tests {
     #[test]
     fn the_same_entries_are_the_same_image_and_others_are_another() {
         let config = json!({"User": "65532:65532", "Env": []});
-        let one = image("a:1", &config, layer(&entries()).unwrap()).unwrap();
-        assert_eq!(one, image("a:1", &config, layer(&entries()).unwrap()).unwrap());
+        let image = |tag: &str, config: &Value, bytes| image(tag, config, vec![Layer::memory(bytes)]);
+        let one = image("a:1", &config, layer(&entries()).unwrap());
+        assert_eq!(one, image("a:1", &config, layer(&entries()).unwrap()));
         // The tag is no part of the image.
-        assert_eq!(one.id, image("b:1", &config, layer(&entries()).unwrap()).unwrap().id);
+        assert_eq!(one.id, image("b:1", &config, layer(&entries()).unwrap()).id);
         let mut other = entries();
         other.get_mut("/home/agent").unwrap().mode = 0o755;
-        assert_ne!(one.id, image("a:1", &config, layer(&other).unwrap()).unwrap().id);
-        assert_ne!(one.id, image("a:1", &json!({"User": "0:0"}), layer(&entries()).unwrap()).unwrap().id);
+        assert_ne!(one.id, image("a:1", &config, layer(&other).unwrap()).id);
+        assert_ne!(one.id, image("a:1", &json!({"User": "0:0"}), layer(&entries()).unwrap()).id);
     }
 
     #[test]
     fn image_is_an_archive_whose_names_are_digests_of_what_they_hold() {
-        let made = image("a:1", &json!({"User": "65532:65532"}), layer(&entries()).unwrap()).unwrap();
-        let rows = read(&made.bytes);
+        let made = image("a:1", &json!({"User": "65532:65532"}), vec![Layer::memory(layer(&entries()).unwrap())]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        made.write(std::fs::File::create(&path).unwrap()).unwrap();
+        assert_eq!(image_in(&path), Some(made.id.clone()));
+        assert_eq!(image_in(folder.path()), None);
+        let rows = read(&std::fs::read(&path).unwrap());
         let names: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
         let layer_hex = hex(&digest(&rows[0].5)).to_owned();
         assert_eq!(

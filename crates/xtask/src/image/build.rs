@@ -53,6 +53,30 @@ pub(crate) fn static_binaries(root: &Path, packages: &[String]) -> Result<BTreeM
         .collect()
 }
 
+/// Compiles each program of one C file statically, with the compiler that also links Rust, and says where they are.
+///
+/// # Errors
+/// When there is no C compiler, or the program does not compile without a warning.
+pub(crate) fn c_programs(root: &Path, sources: &[String], into: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    for (number, source) in sources.iter().enumerate() {
+        let program = into.join(format!("program-{number}"));
+        // No build id and no path: the same source and compiler give the same bytes.
+        let output = Command::new("cc")
+            .args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-s", "-Wl,--build-id=none", "-o"])
+            .arg(&program)
+            .arg(source)
+            .current_dir(root)
+            .output()
+            .context("running cc, the C compiler that links Rust programs")?;
+        if !output.status.success() {
+            bail!("cc {source}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        found.insert(source.clone(), program);
+    }
+    Ok(found)
+}
+
 /// What rustc must call a folder of this machine, so that panics in the binary do not name it and two machines build
 /// the same bytes. Of several that match a path, rustc takes the last.
 type Renames = Vec<(PathBuf, String)>;
@@ -129,6 +153,22 @@ mod tests {
                 .is_some_and(|(path, name)| path.ends_with("lib/rustlib/src/rust") && name.starts_with("/rustc/")),
             "{all:?}"
         );
+    }
+
+    #[test]
+    fn a_program_in_c_is_the_same_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("p.c"), "int main(void) { return 0; }\n").unwrap();
+        let build = |into: &str| {
+            let into = folder.path().join(into);
+            std::fs::create_dir(&into).unwrap();
+            let built = c_programs(folder.path(), &["p.c".to_owned()], &into).unwrap();
+            std::fs::read(&built["p.c"]).unwrap()
+        };
+        assert_eq!(build("a"), build("b"));
+        std::fs::write(folder.path().join("p.c"), "int main(void) { int unused; return 0; }\n").unwrap();
+        let why = c_programs(folder.path(), &["p.c".to_owned()], folder.path()).unwrap_err().to_string();
+        assert!(why.contains("unused"), "{why}");
     }
 
     #[test]

@@ -1,9 +1,13 @@
-//! `cargo xtask image NAME`: a runner image from files in the repository and static binaries of this workspace, with
-//! no registry, no builder and no base image. The same sources give the same image id, on every machine. Must never
-//! put anything into an image that `layer.toml` does not name.
+//! `cargo xtask image NAME`: a runner image from files in the repository, static binaries of this workspace and, for an
+//! agent of others, packages that are pinned by digest on a Debian root file system. No registry of images, no builder.
+//! The same sources and packages give the same image id, on every machine. Must never put anything into an image that
+//! `layer.toml` does not name.
 
 mod archive;
 mod build;
+mod debian;
+mod layer;
+mod npm;
 mod spec;
 
 pub(crate) use spec::{FOLDER, problems, runners};
@@ -32,10 +36,21 @@ pub(crate) struct Request {
 /// # Errors
 /// When a document is wrong, a binary does not build, a file cannot be written, or the engine does not take the image.
 pub(crate) fn run(root: &Path, request: &Request) -> Result<()> {
-    let spec = spec::Spec::find(&Tree::load(root)?, &request.name)?;
-    let binaries = build::static_binaries(root, &spec.packages())?;
-    let layer = archive::layer(&spec.entries(&binaries)?)?;
-    let image = archive::image(&spec.tag(), &spec.config, layer)?;
+    let tree = Tree::load(root)?;
+    let spec = spec::Spec::find(&tree, &request.name)?;
+    let kept = cache()?.join("layers");
+    let mut layers = Vec::new();
+    if spec.debian {
+        layers.push(debian::layer(&tree, &kept)?);
+    }
+    if let Some(packages) = &spec.npm {
+        layers.push(packages.layer(&kept)?);
+    }
+    let mut binaries = build::static_binaries(root, &spec.packages())?;
+    let programs = tempfile::tempdir()?;
+    binaries.extend(build::c_programs(root, &spec.c_sources(), programs.path())?);
+    layers.push(layer::Layer::memory(archive::layer(&spec.entries(&binaries)?)?));
+    let image = archive::image(&spec.tag(), &spec.config, layers);
 
     let tar = match &request.out {
         Some(path) => path.clone(),
@@ -43,15 +58,21 @@ pub(crate) fn run(root: &Path, request: &Request) -> Result<()> {
     };
     let folder = tar.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    let wrote = replace(&tar, &image.bytes)?;
+    let wrote = archive::image_in(&tar).as_ref() != Some(&image.id);
+    if wrote {
+        in_one_step(&tar, |file| image.write(std::io::BufWriter::new(file)))?;
+    }
     let runner = folder.join(format!("{}.runner.json", spec.name()));
     replace(&runner, &document(&spec.runner, &image.id)?)?;
 
+    // For `custody runner build`, which is called from anywhere.
+    replace(&cache()?.join("source"), format!("{}\n", root.display()).as_bytes())?;
+
     let did = if wrote { "wrote" } else { "unchanged" };
     crate::say(&format!(
-        "{did} {} ({} bytes)\nrunner document {}\n",
+        "{did} {} ({} bytes of layers)\nrunner document {}\n",
         tar.display(),
-        image.bytes.len(),
+        image.size(),
         runner.display()
     ))?;
     if request.load {
@@ -84,18 +105,24 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<bool> {
     if std::fs::read(path).is_ok_and(|there| there == bytes) {
         return Ok(false);
     }
+    in_one_step(path, |mut file| Ok(file.write_all(bytes)?))?;
+    Ok(true)
+}
+
+/// Writes a file under another name and gives it its own when it is complete.
+fn in_one_step(path: &Path, write: impl FnOnce(&std::fs::File) -> Result<()>) -> Result<()> {
     // The number keeps two runs at the same time from writing into one another's file.
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = PathBuf::from(name);
     let written = std::fs::File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&partial, path));
-    if let Err(error) = written {
+        .map_err(anyhow::Error::from)
+        .and_then(|file| write(&file).and_then(|()| Ok(file.sync_all()?)))
+        .and_then(|()| Ok(std::fs::rename(&partial, path)?));
+    if written.is_err() {
         let _ = std::fs::remove_file(&partial); // it may not exist; the first error is the one to report
-        return Err(error).with_context(|| format!("writing {}", path.display()));
     }
-    Ok(true)
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 /// Gives the archive to the engine that DOCKER_HOST names, unless it has the image, and asks for it by its id.

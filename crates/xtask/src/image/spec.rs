@@ -1,8 +1,9 @@
 //! What goes into an image, from `runner-images/NAME/`: `image.json` (the container's configuration), `layer.toml`
-//! (folders and files), `runner.json` (the agent-runner.v1 document). Must refuse whatever would run as root or carry
+//! (folders and files), `runner.json` (the agent-runner.v2 document). Must refuse whatever would run as root or carry
 //! rights of its own.
 
 use super::archive::{Entries, Entry};
+use super::{debian, npm};
 use crate::graph;
 use crate::tree::Tree;
 use anyhow::{Context, Result, bail, ensure};
@@ -43,6 +44,10 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Layer {
+    /// `debian`: the image stands on the shared Debian root file system. Absent: it is FROM nothing.
+    base: Option<String>,
+    /// What comes from npm packages.
+    npm: Option<npm::Npm>,
     #[serde(default, rename = "dir")]
     dirs: Vec<Dir>,
     #[serde(rename = "file")]
@@ -67,6 +72,8 @@ struct File {
     binary: Option<String>,
     /// A file, relative to the runner's folder.
     source: Option<String>,
+    /// A program in one file of C, relative to the runner's folder, compiled statically.
+    c: Option<String>,
 }
 
 /// Where the bytes of a file come from.
@@ -74,6 +81,8 @@ struct File {
 enum Source {
     Binary(String),
     Text(Vec<u8>),
+    /// A path from the root.
+    C(String),
 }
 
 /// One image, checked.
@@ -83,8 +92,12 @@ pub(crate) struct Spec {
     version: String,
     /// For the image's `config`.
     pub(crate) config: Value,
-    /// The agent-runner.v1 document as it stands in the folder.
+    /// The agent-runner.v2 document as it stands in the folder.
     pub(crate) runner: Value,
+    /// Whether it stands on Debian.
+    pub(crate) debian: bool,
+    /// What comes from npm packages.
+    pub(crate) npm: Option<npm::Packages>,
     dirs: Entries,
     files: BTreeMap<String, (Entry, Source)>,
 }
@@ -135,9 +148,18 @@ impl Spec {
             version: text("version")?,
             config: serde_json::to_value(&config)?,
             runner,
+            debian: match layer.base.as_deref() {
+                None => false,
+                Some("debian") => true,
+                Some(other) => bail!("layer.toml: there is no base {other:?}"),
+            },
+            npm: layer.npm.map(|npm| npm::Packages::parse(tree, folder, npm)).transpose()?,
             dirs: Entries::new(),
             files: BTreeMap::new(),
         };
+        if let Some(why) = spec.debian.then(|| debian::problem(tree)).flatten() {
+            bail!(why);
+        }
         for dir in &layer.dirs {
             let entry = entry(&dir.dest, &dir.mode, dir.owner.as_deref())?;
             ensure!(spec.dirs.insert(dir.dest.clone(), entry).is_none(), "layer.toml: {} stands there twice", dir.dest);
@@ -146,7 +168,9 @@ impl Spec {
             let entry = entry(&file.dest, &file.mode, file.owner.as_deref())?;
             let source = source(tree, folder, &file)?;
             ensure!(
-                !spec.dirs.contains_key(&file.dest) && !spec.files.contains_key(&file.dest),
+                !spec.dirs.contains_key(&file.dest)
+                    && !spec.files.contains_key(&file.dest)
+                    && !spec.npm.as_ref().is_some_and(|packages| packages.puts(&file.dest)),
                 "layer.toml: {} stands there twice",
                 file.dest
             );
@@ -175,9 +199,18 @@ impl Spec {
     pub(crate) fn packages(&self) -> Vec<String> {
         let binaries = self.files.values().filter_map(|(_, source)| match source {
             Source::Binary(package) => Some(package.clone()),
-            Source::Text(_) => None,
+            Source::Text(_) | Source::C(_) => None,
         });
         binaries.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The programs in C, as paths from the root, in order.
+    pub(crate) fn c_sources(&self) -> Vec<String> {
+        let sources = self.files.values().filter_map(|(_, source)| match source {
+            Source::C(path) => Some(path.clone()),
+            Source::Text(_) | Source::Binary(_) => None,
+        });
+        sources.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Everything in the layer, with the binaries read from where they were built.
@@ -189,8 +222,8 @@ impl Spec {
         for (dest, (entry, source)) in &self.files {
             let bytes = match source {
                 Source::Text(bytes) => bytes.clone(),
-                Source::Binary(package) => {
-                    let path = binaries.get(package).with_context(|| format!("{package} was not built"))?;
+                Source::Binary(built) | Source::C(built) => {
+                    let path = binaries.get(built).with_context(|| format!("{built} was not built"))?;
                     std::fs::read(path).with_context(|| format!("reading {}", path.display()))?
                 }
             };
@@ -227,17 +260,27 @@ fn owner(text: &str) -> Result<(u64, u64)> {
 }
 
 fn source(tree: &Tree, folder: &str, file: &File) -> Result<Source> {
-    match (&file.binary, &file.source) {
-        (Some(package), None) => {
+    // A runner may share a file of another one's; what is above the folder of runners is not in the tree under this name.
+    let relative = |name: &str| match name.strip_prefix("../") {
+        Some(beside) => format!("{FOLDER}{beside}"),
+        None => format!("{FOLDER}{folder}/{name}"),
+    };
+    match (&file.binary, &file.source, &file.c) {
+        (Some(package), None, None) => {
             ensure!(graph::find(package).is_some(), "layer.toml: {package} of {} is no package of ours", file.dest);
             Ok(Source::Binary(package.clone()))
         }
-        (None, Some(relative)) => {
-            let path = format!("{FOLDER}{folder}/{relative}");
+        (None, Some(name), None) => {
+            let path = relative(name);
             let bytes = tree.bytes(&path).with_context(|| format!("layer.toml: {path} of {} is missing", file.dest))?;
             Ok(Source::Text(bytes.to_vec()))
         }
-        _ => bail!("layer.toml: {} must have either binary or source", file.dest),
+        (None, None, Some(name)) => {
+            let path = relative(name);
+            ensure!(tree.bytes(&path).is_some(), "layer.toml: {path} of {} is missing", file.dest);
+            Ok(Source::C(path))
+        }
+        _ => bail!("layer.toml: {} must have either binary or source or c", file.dest),
     }
 }
 
@@ -280,8 +323,18 @@ source = "passwd"
         let spec = Spec::find(&tree, "demo").unwrap();
         assert_eq!((spec.name(), spec.tag().as_str()), ("demo", "demo:1.2.0"));
         assert_eq!(spec.packages(), ["custody-worker"]);
+        assert_eq!(spec.c_sources(), Vec::<String>::new());
         let why = Spec::find(&tree, "worker").unwrap_err().to_string();
         assert!(why.contains("there are: demo"), "{why}");
+    }
+
+    #[rstest]
+    #[case::beside("../worker/Cargo.toml", true)]
+    #[case::above("../../Cargo.toml", false)]
+    #[case::nowhere("../worker/none", false)]
+    fn a_file_may_be_another_runners(#[case] source: &str, #[case] found: bool) {
+        let layer = LAYER.replace("\"passwd\"", &format!("{source:?}"));
+        assert_eq!(problems(&tree(CONFIG, &layer, RUNNER), "demo").is_none(), found);
     }
 
     #[test]
@@ -326,8 +379,9 @@ source = "passwd"
         "source = \"passwd\"\nbinary = \"custody-worker\"",
         "either binary or source"
     )]
+    #[case::missing_program("source = \"passwd\"", "c = \"probe.c\"", "is missing")]
     #[case::missing_source("source = \"passwd\"", "source = \"group\"", "is missing")]
-    #[case::source_outside("source = \"passwd\"", "source = \"../worker/Cargo.toml\"", "is missing")]
+    #[case::source_outside("source = \"passwd\"", "source = \"../../Cargo.toml\"", "is missing")]
     #[case::package_of_others("custody-worker", "busybox", "no package of ours")]
     #[case::unknown_key("source =", "url =", "unknown field")]
     #[case::not_executable("mode = \"0755\"", "mode = \"0644\"", "everybody may execute")]

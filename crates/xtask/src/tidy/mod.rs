@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: what no compiler checks. Every rule is a function over the file tree (see [`crate::tree`]) that
 //! says how much it looked at and what it found; one that looked at nothing has failed. Must never change a file.
 
+mod agents;
 mod contracts;
 mod crates;
 mod docs;
@@ -8,6 +9,7 @@ mod hygiene;
 mod images;
 mod promises;
 mod purity;
+mod spawns;
 
 pub(crate) use contracts::problems as contract_problems;
 
@@ -89,10 +91,12 @@ const RULES: &[Rule] = &[
     crates::lints,
     purity::named,
     purity::source,
+    spawns::processes,
     docs::modules,
     contracts::folders,
     contracts::seals,
     images::documents,
+    agents::unnamed,
     docs::folders,
     docs::architecture,
     hygiene::long_files,
