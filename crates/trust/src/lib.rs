@@ -8,6 +8,7 @@ pub mod key;
 pub mod keyring;
 pub mod launch;
 pub mod note;
+mod place;
 pub mod proof;
 pub mod token;
 pub mod verify;

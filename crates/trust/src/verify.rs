@@ -5,6 +5,7 @@ use crate::grant::Chain;
 use crate::key::verify_hex;
 use crate::keyring::{Keyring, Look};
 use crate::note;
+use crate::place::in_its_place;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use custody_contracts::canonical::hex;
@@ -21,7 +22,8 @@ pub struct Finding {
     /// First bad sequence.
     pub seq: u64,
     /// Stable code: `GAP`, `NOT_AUTHENTIC`, `CHECKPOINT_MISMATCH`, `TRUNCATED`, `WRONG_LOG`, `HEAD_MISMATCH`,
-    /// `GRANT_UNPROVEN` for a grant that is not what it says, `UNGRANTED` for what no grant covers.
+    /// `MISPLACED` for an event on the subject of another entity, `GRANT_UNPROVEN` for a grant that is not what it says,
+    /// `UNGRANTED` for what no grant covers.
     pub code: &'static str,
     /// In a sentence.
     pub message: String,
@@ -161,6 +163,7 @@ impl Verifier {
             return Err(at("WRONG_LOG", format!("the log's first key is {found}, not the pinned {pinned}")));
         }
         for event in &recorded {
+            in_its_place(event).map_err(|why| at("MISPLACED", why))?;
             if let Some(grants) = &mut self.grants {
                 grants.take_in(&self.ring, event).map_err(|(code, message)| at(code, message))?;
             }

@@ -2,10 +2,11 @@
 //! fact here is in the signed bytes of an event. Must never follow a link that only the bundle's maker asserts.
 
 use crate::launch::{LaunchSignature, check as check_launch};
+use crate::place::{dispatch_in, in_its_place};
 use crate::verify::Finding;
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{
-    DispatchAdmitted, DispatchEvent, EffectEvent, KeyEvent, Kind, LauncherEvent, LedgerEvent, RunEvent, SignatureCheck,
+    DispatchAdmitted, DispatchEvent, EffectEvent, Kind, LauncherEvent, LedgerEvent, RunEvent, SignatureCheck,
 };
 use custody_contracts::grant::GrantEvent;
 use custody_ledger::Recorded;
@@ -30,41 +31,6 @@ fn broken(one: &Recorded, what: impl Into<String>) -> Finding {
     Finding { seq: one.seq.0, code: "LINK_BROKEN", message: what.into() }
 }
 
-/// The entity that an event says it is of, for the events whose bytes say it.
-fn entity_id(event: &LedgerEvent) -> Option<String> {
-    Some(match event {
-        LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)) => e.message.to_string(),
-        LedgerEvent::Run(RunEvent::Claimed(e)) => e.dispatch.to_string(),
-        LedgerEvent::Run(RunEvent::Started(e)) => e.dispatch.to_string(),
-        LedgerEvent::Run(RunEvent::Finished(e)) => e.dispatch.to_string(),
-        LedgerEvent::Effect(e) => e.entity_id(),
-        LedgerEvent::Launcher(LauncherEvent::Registered(e)) => e.launcher.to_string(),
-        LedgerEvent::Launcher(LauncherEvent::Rotated(e)) => e.launcher.to_string(),
-        LedgerEvent::Launcher(LauncherEvent::Disabled(e)) => e.launcher.to_string(),
-        LedgerEvent::Key(KeyEvent::Introduced(e)) => e.kid.clone(),
-        LedgerEvent::Key(KeyEvent::Retired(e)) => e.kid.clone(),
-        LedgerEvent::Workspace(e) => e.workspace().to_string(),
-        LedgerEvent::Grant(e) => e.grant().to_string(),
-        _ => return dispatch_in(event),
-    })
-}
-
-/// The dispatch that an event's data names.
-fn dispatch_in(event: &LedgerEvent) -> Option<String> {
-    match event {
-        LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => Some(e.dispatch.to_string()),
-        LedgerEvent::Dispatch(DispatchEvent::Refused(e)) => Some(e.dispatch.to_string()),
-        LedgerEvent::Dispatch(DispatchEvent::StopRequested(e)) => Some(e.dispatch.to_string()),
-        LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)) => Some(e.dispatch.to_string()),
-        LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)) => e.dispatch.as_ref().map(ToString::to_string),
-        LedgerEvent::Run(RunEvent::Claimed(e)) => Some(e.dispatch.to_string()),
-        LedgerEvent::Run(RunEvent::Started(e)) => Some(e.dispatch.to_string()),
-        LedgerEvent::Run(RunEvent::Finished(e)) => Some(e.dispatch.to_string()),
-        LedgerEvent::Effect(e) => Some(e.dispatch().to_string()),
-        _ => None,
-    }
-}
-
 /// The dispatch that an event belongs to: what its data says, else what its envelope says.
 fn dispatch_of(one: &Recorded) -> Option<String> {
     let of_dispatch = !matches!(one.entity.kind, Kind::Key | Kind::Launcher | Kind::Checkpoint | Kind::Grant);
@@ -75,14 +41,7 @@ fn dispatch_of(one: &Recorded) -> Option<String> {
 /// Checks that the entries are one chain and that the focus is its subject.
 pub(super) fn check(recorded: &[Recorded], focus: u64) -> Result<Chain, Finding> {
     for one in recorded {
-        if let Some(said) = one.event.as_ref().and_then(entity_id)
-            && said != one.entity.id
-        {
-            return Err(broken(
-                one,
-                format!("it says that it is of {said} and stands on {}", one.entity.log_subject()),
-            ));
-        }
+        in_its_place(one).map_err(|why| broken(one, why))?;
     }
     let about = recorded.iter().find(|r| r.seq.0 == focus);
     let about = about.ok_or_else(|| missing(focus, "the event that was asked about is not in it"))?;

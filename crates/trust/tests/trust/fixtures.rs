@@ -115,9 +115,9 @@ pub(crate) fn checkpoint(key: &RoleKey, head: &KeptHead) -> LedgerEvent {
 pub(crate) fn beginning() -> Writer {
     let mut writer = Writer::default();
     writer
-        .say(&authority(), "a", &[introduce(&authority())])
-        .say(&authority(), "r", &[introduce(&runtime())])
-        .say(&authority(), "g", &[introduce(&gateway())])
+        .say(&authority(), authority().kid(), &[introduce(&authority())])
+        .say(&authority(), runtime().kid(), &[introduce(&runtime())])
+        .say(&authority(), gateway().kid(), &[introduce(&gateway())])
         .say(&authority(), "web-chat", &[golden("LauncherRegistered")]);
     writer
 }
@@ -126,13 +126,13 @@ pub(crate) fn beginning() -> Writer {
 pub(crate) fn good() -> Writer {
     let mut writer = beginning();
     writer
-        .say(&authority(), "d-1", &[golden("DispatchAdmitted")])
-        .say(&runtime(), "d-1", &[golden("RunClaimed")])
+        .say(&authority(), "d-7f3a", &[golden("DispatchAdmitted")])
+        .say(&runtime(), "d-7f3a", &[golden("RunClaimed")])
         .checkpoint(&authority())
-        .say(&runtime(), "d-1", &[golden("RunStarted")])
-        .say(&gateway(), "d-1-m1", &[golden("ModelCalled")])
-        .say(&runtime(), "d-1", &[golden("RunFinished")])
-        .say(&authority(), "g2", &[retire(&gateway()), introduce(&stranger())])
+        .say(&runtime(), "d-7f3a", &[golden("RunStarted")])
+        .say(&gateway(), "d-7f3a-m1", &[golden("ModelCalled")])
+        .say(&runtime(), "d-7f3a", &[golden("RunFinished")])
+        .say(&authority(), stranger().kid(), &[introduce(&stranger()), retire(&stranger())])
         .checkpoint(&authority());
     writer
 }

@@ -84,6 +84,7 @@ const REPEAT_RENUMBERED: Change = |m| {
     *m = renumbered(std::mem::take(m));
 };
 const TO_ANOTHER_KIND: Change = |m| m[7].log_subject = "ledger.effect.d-1".into();
+const TO_ANOTHER_RUN: Change = |m| m[7].log_subject = "ledger.run.d-another".into();
 const INSERT_BY_A_STRANGER: Change = |m| {
     let bytes = encode(&stranger(), "x", &[golden("RunStarted")], &meta()).unwrap();
     m.insert(8, Stored { bytes, ..m[7].clone() });
@@ -117,6 +118,7 @@ const TWO_AS_ONE: Change = |m| {
 #[case::repeated(REPEAT, 8, "GAP")]
 #[case::repeated_and_numbered_anew(REPEAT_RENUMBERED, 13, "CHECKPOINT_MISMATCH")]
 #[case::moved_to_another_kind(TO_ANOTHER_KIND, 8, "NOT_AUTHENTIC")]
+#[case::moved_to_another_run(TO_ANOTHER_RUN, 8, "MISPLACED")]
 #[case::inserted_by_a_stranger(INSERT_BY_A_STRANGER, 9, "NOT_AUTHENTIC")]
 #[case::inserted_without_an_event(INSERT_NOTHING, 9, "NOT_AUTHENTIC")]
 #[case::a_space_more(A_SPACE, 8, "NOT_AUTHENTIC")]
@@ -166,8 +168,8 @@ fn what_a_thief_of_a_roles_key_signs_anew_is_found_at_the_next_checkpoint() {
 fn another_history() -> Writer {
     let mut writer = beginning();
     writer
-        .say(&authority(), "d-1", &[golden("DispatchRefused")])
-        .say(&authority(), "d-2", &[golden("DispatchAdmitted")])
+        .say(&authority(), "d-7f3a", &[golden("DispatchRefused")])
+        .say(&authority(), "d-7f3a", &[golden("DispatchAdmitted")])
         .checkpoint(&authority());
     writer
 }
@@ -189,7 +191,7 @@ fn another_history_under_the_same_keys_is_found_by_a_head_kept_outside() {
 fn a_log_of_another_authority_is_found_by_its_pinned_first_key() {
     let other = RoleKey::from_seed(custody_contracts::events::Role::Authority, &[7; 32]);
     let mut log = Writer::default();
-    log.say(&other, "a", &[introduce(&other)]);
+    log.say(&other, other.kid(), &[introduce(&other)]);
     assert!(verify(&log.messages, &[]).is_ok());
     let finding = verify_pinned(&log.messages, &[], Some(authority().kid())).unwrap_err();
     assert_eq!((finding.seq, finding.code), (1, "WRONG_LOG"));
@@ -259,6 +261,7 @@ fn messages_taken_together_are_found_bad_where_they_are_bad_alone() {
         REPEAT,
         REPEAT_RENUMBERED,
         TO_ANOTHER_KIND,
+        TO_ANOTHER_RUN,
         INSERT_BY_A_STRANGER,
         INSERT_NOTHING,
         A_SPACE,
