@@ -64,6 +64,8 @@ test('sign-in, palette, keys, account and verification', async () => {
     await page.locator('dialog[open]').waitFor();
     assert.deepEqual(await look(page), [], press);
     await page.keyboard.press('Escape');
+    // What is pressed before it is gone is pressed in it.
+    await page.locator('dialog[open]').waitFor({ state: 'detached' });
   }
   await page.locator('summary[aria-label*="your account"]').click();
   assert.deepEqual(await look(page), [], 'account');
