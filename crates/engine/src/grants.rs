@@ -111,6 +111,18 @@ impl Grants {
         }
     }
 
+    /// Whether the grant that a dispatch was admitted under has money left for one more model call. Calls that are under
+    /// way count when they are recorded.
+    ///
+    /// # Errors
+    /// `GRANT_BUDGET`.
+    pub fn affords(&self, admitted: &DispatchAdmitted, now: UnixMillis) -> Result<(), Shortfall> {
+        match &admitted.grant {
+            GrantCheck::NotChecked => Ok(()),
+            GrantCheck::Checked(used) => self.with(|book| book.affords(used.id.as_str(), now)),
+        }
+    }
+
     /// Whether revocations reach this process.
     ///
     /// # Errors

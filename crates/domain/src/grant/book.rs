@@ -301,13 +301,27 @@ impl Book {
                 let text = format!("grant {own} has {} dispatches in {secs} s, and they are used", limits.dispatches);
                 return Err(Shortfall::new("GRANT_WINDOW", text));
             }
-            if let Some(budget) = limits.budget_micros {
-                let spent = used.costs.iter().rev().take_while(|((at, _), _)| *at > first);
-                let spent: u64 = spent.map(|(_, cost)| *cost).fold(0, u64::saturating_add);
-                if spent >= budget {
-                    let text = format!("grant {own} has {budget} millionths in {secs} s, and {spent} are spent");
-                    return Err(Shortfall::new("GRANT_BUDGET", text));
-                }
+        }
+        self.affords(id, now)
+    }
+
+    /// Whether money is left in the windows of a grant and of those above it.
+    ///
+    /// # Errors
+    /// `GRANT_BUDGET`.
+    pub fn affords(&self, id: &str, now: UnixMillis) -> Result<(), Shortfall> {
+        let nothing = Used::default();
+        for own in self.line(id) {
+            let Some(held) = self.held.get(own) else { continue };
+            let (limits, used) = (&held.issued.grant.limits, self.used.get(own).unwrap_or(&nothing));
+            let Some(budget) = limits.budget_micros else { continue };
+            let first = now.0.saturating_sub(limits.window_ms);
+            let spent = used.costs.iter().rev().take_while(|((at, _), _)| *at > first);
+            let spent: u64 = spent.map(|(_, cost)| *cost).fold(0, u64::saturating_add);
+            if spent >= budget {
+                let secs = limits.window_ms / 1_000;
+                let text = format!("grant {own} has {budget} millionths in {secs} s, and {spent} are spent");
+                return Err(Shortfall::new("GRANT_BUDGET", text));
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use custody_contracts::box_protocol::{GatewayMessage, LINE_BYTES_MAX, UPGRADE, W
 use custody_contracts::catalogue::{self, CheckError};
 use custody_contracts::events::{BudgetMeasure, BudgetScope, FollowUpAccepted};
 use custody_ports::output::OutputError;
+use custody_trust::grant::Shortfall;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -126,6 +127,13 @@ pub(super) async fn serve(
     }
 }
 
+/// Whether the dispatch's grant stands, and pays for one more model call.
+fn granted(shared: &Shared) -> Result<(), Shortfall> {
+    let (grants, admitted) = (&shared.gateway.grants, &shared.claimed.admitted);
+    let now = shared.gateway.clock.now();
+    grants.stands(admitted, now).and_then(|()| grants.affords(admitted, now))
+}
+
 /// The MCP door of a dispatch. One whose unit names no tool has an empty list.
 async fn mcp_door(shared: &Shared) -> Arc<Mcp> {
     let (gateway, claimed) = (&shared.gateway, &shared.claimed);
@@ -200,9 +208,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, cancel: Cancell
         return status(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     if request.method() == Method::POST
-        && let Err(short) = shared.gateway.grants.stands(&shared.claimed.admitted, shared.gateway.clock.now())
+        && let Err(short) = granted(&shared)
     {
-        let message = format!("{}; no model is called for this dispatch any more, which ends", short.detail);
+        let message = format!("{}; no model is called for this dispatch any more", short.detail);
         return inference::refuse(request.uri().path(), 403, short.code, message);
     }
     if request.method() == Method::POST

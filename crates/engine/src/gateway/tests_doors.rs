@@ -345,3 +345,67 @@ async fn a_dispatch_without_tools_is_offered_none() {
     let refused = agent.tool("workspace_read", json!({ "path": "a.md" })).await;
     assert_eq!(refused["error"]["data"]["code"], "TOOL_NOT_LISTED");
 }
+
+/// Jane's grant to the launcher of these dispatches, which pays for one call.
+async fn grant(stand: &Stand) -> impl Fn(&mut DispatchAdmitted) + use<> {
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../contracts/ledger.v2/golden/GrantIssued.minimal.json"
+    ));
+    let mut issued: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    issued["grant"]["id"] = json!("g-1");
+    issued["grant"]["tools"] = json!(["workspace_list"]);
+    issued["grant"]["not_before"] = json!("1970-01-01T00:00:00.000Z");
+    issued["grant"]["expires"] = json!("1970-01-02T00:00:00.000Z");
+    issued["grant"]["limits"]["budget_micros"] = json!(1);
+    put(&stand.log, LedgerEvent::decode("custody.grant.issued.v1", &issued.to_string()).unwrap(), "g-1").await;
+    let seq = stand.log.messages().last().unwrap().seq.0;
+    move |admitted| {
+        admitted.grant = serde_json::from_value(json!({ "checked": { "id": "g-1", "seq": seq } })).unwrap();
+        admitted.unit.tools = vec!["workspace_list".to_owned()];
+    }
+}
+
+#[tokio::test]
+async fn a_grants_budget_pays_for_no_call_beyond_it() {
+    let stand = Stand::new(vec![five(), five()]).await;
+    stand.start(Budgets::default(), json!({ "input": 1_000_000, "output": 3_000_000 }));
+    let under = grant(&stand).await;
+    stand.claim("d-1", under).await;
+    let agent = stand.agent("d-1").await;
+    assert_eq!(agent.ask("one two three", false).await.0, 200);
+    stand.wait("the call", 1, is_call).await;
+    let (status, body) = agent.ask("and again", false).await;
+    assert_eq!((status, code(&body)), (403, json!("GRANT_BUDGET")));
+    assert_eq!(stand.effects().into_iter().filter(is_call).count(), 1, "the second one was not made");
+}
+
+#[tokio::test]
+async fn after_a_revocation_the_next_tool_and_model_call_are_refused() {
+    let stand = Stand::new(vec![five()]).await;
+    stand.start(Budgets::default(), Value::Null);
+    let under = grant(&stand).await;
+    stand.claim("d-1", &under).await;
+    let agent = stand.agent("d-1").await;
+    let listed = agent.tool("workspace_list", json!({})).await;
+    assert!(listed["result"].is_object(), "the honest one beside it: {listed}");
+    assert_eq!(agent.ask("one two three", false).await.0, 200);
+    let revoked = json!({ "grant": "g-1", "by": "u_jane", "why": "the phone was lost" });
+    put(&stand.log, LedgerEvent::decode("custody.grant.revoked.v1", &revoked.to_string()).unwrap(), "g-1").await;
+    let refused = async {
+        loop {
+            let answer = agent.tool("workspace_list", json!({})).await;
+            if answer["error"].is_object() {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let refused = tokio::time::timeout(LIMIT, refused).await.unwrap();
+    let text = refused["error"]["message"].as_str().unwrap();
+    assert!(text.contains("GRANT_REVOKED") && text.contains("the phone was lost"), "{refused}");
+    let (status, body) = agent.ask("and again", false).await;
+    assert_eq!((status, code(&body)), (403, json!("GRANT_REVOKED")));
+    let is_refusal = |e: &EffectEvent| matches!(e, EffectEvent::ToolRefused(e) if e.reason == "GRANT_REVOKED");
+    stand.wait("the refusal's event", 1, is_refusal).await;
+}
