@@ -26,13 +26,31 @@ export const turns = (page) =>
     })),
   );
 
-/** Waits until the newest turn is over. */
-export const over = (page, count = 1, ms = 90_000) =>
-  until(
-    `${count} turns are over`,
-    async () => {
-      const all = await turns(page);
-      return all.length >= count && all.every((t) => ['completed', 'ended', 'refused'].includes(t.status)) ? all : null;
-    },
-    ms,
-  );
+/** What a page shows of a conversation and of its own connection: what the error of a wait says. */
+const seen = async (page) => {
+  const said = await page.evaluate(() => ({
+    link: document.querySelector('[data-link]')?.dataset.link ?? null,
+    alerts: [...document.querySelectorAll('[role=alert]')].map((e) => e.textContent.trim()).filter(Boolean),
+    agent: document.querySelector('[aria-label=Agent]')?.textContent ?? null,
+    outbox: [...document.querySelectorAll('[data-outbox]')].map((e) => `${e.dataset.outbox}: ${e.textContent.trim().slice(0, 80)}`),
+    buttons: [...document.querySelectorAll('form[aria-label=Composer] button')].map((b) => `${b.textContent.trim()}${b.disabled ? ' (disabled)' : ''}`),
+  }));
+  const all = (await turns(page)).map((t) => `${t.id} ${t.status}, ${t.words.length} characters: …${t.words.slice(-40)}`);
+  return JSON.stringify({ at: page.url(), turns: all, ...said });
+};
+
+/** Waits until this many turns are there and all of them are over; what it saw last is in its error. */
+export async function over(page, count = 1, ms = 90_000) {
+  try {
+    return await until(
+      `${count} turns are over`,
+      async () => {
+        const all = await turns(page);
+        return all.length >= count && all.every((t) => ['completed', 'ended', 'refused'].includes(t.status)) ? all : null;
+      },
+      ms,
+    );
+  } catch (error) {
+    throw new Error(`${error.message}; the page shows ${await seen(page).catch((e) => e.message)}`);
+  }
+}

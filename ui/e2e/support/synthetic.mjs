@@ -171,8 +171,9 @@ export const HEALTH = {
   engine: { status: 'ok', version: '26.1', runtime: 'runc' },
 };
 
-/** Answers a context's requests and sockets out of an installation. `control` reaches the open sockets. */
-export async function answer(context, model, { hold = () => false, fail = () => false } = {}) {
+/** Answers a context's requests and sockets out of an installation; `told` says what becomes of a command. What it gives back
+ *  reaches the open sockets. */
+export async function answer(context, model, { hold = () => false, fail = () => false, told = () => ({ ok: true }) } = {}) {
   const sockets = new Set();
   let down = false;
   await context.route('**/api/v1/**', (route) => {
@@ -194,7 +195,10 @@ export async function answer(context, model, { hold = () => false, fail = () => 
     ws.onMessage((text) => {
       const frame = JSON.parse(text);
       if (frame.t === 'unsub') subs.delete(frame.id);
-      if (frame.t === 'cmd') send({ t: 'ack', id: frame.id, seq: model.at() + 1, dispatch: 'd-new' });
+      if (frame.t === 'cmd') {
+        const { ok, code } = told(frame);
+        send(ok ? { t: 'ack', id: frame.id, seq: model.at() + 1, dispatch: 'd-new' } : { t: 'nack', id: frame.id, code });
+      }
       if (frame.t !== 'sub' || hold(frame.topic)) return;
       const state = model.snapshot(frame.topic);
       if (state === null) return send({ t: 'nack', id: frame.id, code: 'NOT_FOUND', detail: 'Not found or not yours' });

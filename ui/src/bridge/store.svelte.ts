@@ -90,6 +90,10 @@ export const bridge = {
   get live(): boolean {
     return link.is === 'live';
   },
+  /** The server hears what is sent, also while something that is shown still catches up: enough for what is never wrong, such as a stop. */
+  get connected(): boolean {
+    return link.is === 'live' || link.is === 'catching_up';
+  },
   get hello(): ws.Hello | null {
     return hello;
   },
@@ -186,7 +190,7 @@ export function discard(id: string): void {
 /** Sends a command that is only worth something now, such as a stop, and waits for its answer. */
 export function ask(command: ws.Cmd): Promise<outbox.Answer> {
   return new Promise((resolve) => {
-    if (!line || link.is !== 'live') {
+    if (!line || !bridge.connected) {
       resolve({ ok: false, code: 'NOT_LIVE', detail: null, hint: null });
       return;
     }
