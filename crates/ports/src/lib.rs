@@ -3,6 +3,7 @@
 pub mod asks;
 pub mod blobs;
 pub mod clock;
+pub mod compared;
 pub mod containers;
 pub mod inputs;
 pub mod launches;

@@ -1,6 +1,7 @@
 //! Workspaces, as loops and the command line see them: a git repository in a bucket, opened, read, and moved on by one
 //! fenced step. Nothing here decides what may land; [`Head::next`] is the only place where a head changes.
 
+use crate::compared::{Compared, ComparedMax};
 use custody_contracts::workspace::Workspace;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -335,6 +336,21 @@ pub trait OpenWorkspace: Send + Sync {
         to: &'a str,
         bytes_max: u64,
     ) -> BoxFuture<'a, Result<String, WorkspaceError>>;
+    /// What changed between two commits, file by file and bounded; from nothing when there is no commit before.
+    fn compare<'a>(
+        &'a self,
+        head: &'a Head,
+        from: Option<&'a str>,
+        to: &'a str,
+        most: ComparedMax,
+    ) -> BoxFuture<'a, Result<Compared, WorkspaceError>>;
+    /// Whether a commit is this tip or came before it. What nobody stored, or is stored no longer, is not.
+    fn reaches<'a>(
+        &'a self,
+        head: &'a Head,
+        tip: &'a str,
+        commit: &'a str,
+    ) -> BoxFuture<'a, Result<bool, WorkspaceError>>;
     /// The trunk with its history as a git bundle whose branch has this name.
     fn bundle<'a>(&'a self, head: &'a Head, branch: &'a str) -> BoxFuture<'a, Result<Vec<u8>, WorkspaceError>>;
     /// Stores everything anew, as one pack, for the recipients of this document; the packs before are removed once the

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a suite of assertions, linked into tests alone")]
 
 use custody_contracts::workspace::Workspace;
+use custody_ports::compared::{ComparedMax, FileChange};
 use custody_ports::workspaces::{Change, Head, Merged, NewCommit, OpenWorkspace, Owner, WorkspaceLimits, Workspaces};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -100,6 +101,27 @@ pub async fn suite(one: &dyn Workspaces, again: &dyn Workspaces, workspace: &Wor
     assert!(digest.starts_with("sha256:"));
     assert_eq!(second.file(&seen, &seen.trunk, "d/b.md", 100).await.expect("a file"), b"b\n");
     assert!(second.file(&seen, &seen.trunk, "d/nothing", 100).await.is_err());
+
+    // What it changed is told, and what nobody stored is no part of it.
+    let most = ComparedMax { files: 10, patch_bytes: 1_000, bytes: 10_000, read_bytes: 1 << 20 };
+    let told = second.compare(&seen, Some(&head.trunk), &landed, most).await.expect("compared");
+    let files_told: Vec<_> =
+        told.files.iter().map(|f| (f.path.as_str(), f.change, f.added, f.removed, f.binary, f.cut)).collect();
+    let added = |path| (path, FileChange::Added, 1, 0, false, false);
+    assert_eq!(files_told, [added("a.md"), added("d/b.md")]);
+    assert!(told.files[0].patch.starts_with("@@ ") && told.files[0].patch.ends_with("@@\n+a\n"), "{told:?}");
+    assert_eq!((told.total, told.cut), (2, false));
+    assert_eq!(second.compare(&seen, None, &landed, most).await.expect("compared"), told, "from nothing");
+    let less = second.compare(&seen, None, &landed, ComparedMax { files: 1, ..most }).await.expect("compared");
+    assert_eq!((less.files.len(), less.total, less.cut), (1, 2, true));
+    let less = second.compare(&seen, None, &landed, ComparedMax { patch_bytes: 3, ..most }).await.expect("compared");
+    assert!(less.cut && less.files.iter().all(|f| f.cut && f.patch.is_empty()), "{less:?}");
+    for (tip, commit, is) in
+        [(&seen.trunk, &landed, true), (&seen.trunk, &head.trunk, true), (&head.trunk, &landed, false)]
+    {
+        assert_eq!(second.reaches(&seen, tip, commit).await.expect("asked"), is, "{tip} {commit}");
+    }
+    assert!(!second.reaches(&seen, &seen.trunk, &"0".repeat(40)).await.expect("asked"));
 
     // Nothing changed is nothing changed.
     let folder = tempfile::tempdir().expect("a folder");

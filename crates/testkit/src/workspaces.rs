@@ -3,6 +3,7 @@
 
 use custody_contracts::canonical::digest;
 use custody_contracts::workspace::Workspace;
+use custody_ports::compared::{ChangedFile, Compared, ComparedMax, FileChange};
 use custody_ports::workspaces::{
     Change, Entry, Head, LeftOut, Logged, Merged, NewCommit, OpenWorkspace, Owner, Pack, Snapshot, WorkspaceError,
     WorkspaceLimits, Workspaces,
@@ -102,6 +103,32 @@ impl Kept {
         });
         self.heads.push(head.next(String::new(), Change::Trunk(commit), None));
     }
+}
+
+/// Whole files against whole files.
+fn compared(from: &Files, to: &Files, most: &ComparedMax) -> Compared {
+    let paths: std::collections::BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+    let changed: Vec<&String> = paths.into_iter().filter(|path| from.get(*path) != to.get(*path)).collect();
+    let lines = |files: &Files, path: &str, sign: &str| {
+        let text = files.get(path).map(|b| text(b)).unwrap_or_default();
+        let signed: Vec<String> = text.lines().map(|line| [sign, line, "\n"].concat()).collect();
+        (u64::try_from(signed.len()).unwrap_or(u64::MAX), signed.concat())
+    };
+    let one = |path: &&String| {
+        let ((removed, old), (added, new)) = (lines(from, path, "-"), lines(to, path, "+"));
+        let patch = format!("@@ -1,{removed} +1,{added} @@\n{old}{new}");
+        let cut = patch.len() > most.patch_bytes;
+        let change = match (from.contains_key(*path), to.contains_key(*path)) {
+            (false, _) => FileChange::Added,
+            (true, false) => FileChange::Deleted,
+            (true, true) => FileChange::Modified,
+        };
+        let patch = if cut { String::new() } else { patch };
+        ChangedFile { path: (*path).clone(), before: None, change, added, removed, binary: false, patch, cut }
+    };
+    let files: Vec<ChangedFile> = changed.iter().take(most.files).map(one).collect();
+    let cut = files.len() < changed.len() || files.iter().any(|f| f.cut);
+    Compared { files, total: u64::try_from(changed.len()).unwrap_or(u64::MAX), cut }
 }
 
 struct Opened {
@@ -357,6 +384,34 @@ impl OpenWorkspace for Opened {
             let (from, to) = (kept.files(from), kept.files(to));
             let changed = to.iter().filter(|(p, b)| from.get(*p) != Some(b)).map(|(p, _)| p.as_str());
             changed.collect::<Vec<_>>().join("\n")
+        })))
+    }
+
+    fn compare<'a>(
+        &'a self,
+        _head: &'a Head,
+        from: Option<&'a str>,
+        to: &'a str,
+        most: ComparedMax,
+    ) -> BoxFuture<'a, Result<Compared, WorkspaceError>> {
+        ready(Ok(self.all.with(&self.id, |kept| {
+            let (from, to) = (from.map(|from| kept.files(from)).unwrap_or_default(), kept.files(to));
+            compared(&from, &to, &most)
+        })))
+    }
+
+    fn reaches<'a>(
+        &'a self,
+        _head: &'a Head,
+        tip: &'a str,
+        commit: &'a str,
+    ) -> BoxFuture<'a, Result<bool, WorkspaceError>> {
+        ready(Ok(self.all.with(&self.id, |kept| {
+            let mut at = tip.to_owned();
+            while let Some(one) = kept.commits.get(&at).filter(|_| at != commit) {
+                at.clone_from(&one.parent);
+            }
+            at == commit && kept.commits.contains_key(commit)
         })))
     }
 

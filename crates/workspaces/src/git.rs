@@ -131,6 +131,25 @@ impl Git {
         self.call(args, input, ANSWER_BYTES_MAX)?.good(doing)
     }
 
+    /// As [`Git::ask`], with what is beyond `most` bytes left unread; whether there was more is told.
+    pub(crate) fn beginning(
+        &self,
+        doing: &'static str,
+        args: &[&str],
+        most: u64,
+    ) -> Result<(Vec<u8>, bool), WorkspaceError> {
+        let mut running = self.stream(doing, args)?;
+        let mut out = Vec::new();
+        running.talk(|_| Ok(()), |from| from.take(most + 1).read_to_end(&mut out).map(drop))?;
+        let (code, words) = running.end()?;
+        if out.len() as u64 > most {
+            // It was ended while it still wrote, so its exit code says nothing.
+            out.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            return Ok((out, true));
+        }
+        if code == 0 { Ok((out, false)) } else { Err(failed(doing, words.trim())) }
+    }
+
     /// As [`Git::ask`], for one line of text.
     pub(crate) fn line(&self, doing: &'static str, args: &[&str], input: &[u8]) -> Result<String, WorkspaceError> {
         Ok(String::from_utf8_lossy(&self.ask(doing, args, input)?).trim().to_owned())

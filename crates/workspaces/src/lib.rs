@@ -4,6 +4,7 @@
 
 mod bucket;
 mod check_out;
+mod compare;
 mod git;
 mod heads;
 mod names;

@@ -4,6 +4,7 @@
 
 use crate::bucket::Buckets;
 use crate::check_out;
+use crate::compare;
 use crate::git::{Git, failed, find_program};
 use crate::heads::{Heads, mark};
 use crate::repository::Repository;
@@ -11,6 +12,7 @@ use crate::seal::{self, Identities, SealError};
 use crate::walk;
 use custody_contracts::canonical::digest;
 use custody_contracts::workspace::{Scheme, Workspace};
+use custody_ports::compared::{Compared, ComparedMax};
 use custody_ports::objects::{Created, OBJECT_BYTES_MAX};
 use custody_ports::workspaces::{
     Change, Entry, Head, Logged, Merged, NewCommit, OpenWorkspace, Owner, Pack, Snapshot, WorkspaceError,
@@ -445,6 +447,27 @@ impl OpenWorkspace for Opened {
     ) -> BoxFuture<'a, Result<String, WorkspaceError>> {
         let (from, to) = (from.to_owned(), to.to_owned());
         Box::pin(self.0.work(head, move |repository| repository.diff(&from, &to, bytes_max)))
+    }
+
+    fn compare<'a>(
+        &'a self,
+        head: &'a Head,
+        from: Option<&'a str>,
+        to: &'a str,
+        most: ComparedMax,
+    ) -> BoxFuture<'a, Result<Compared, WorkspaceError>> {
+        let (from, to) = (from.map(str::to_owned), to.to_owned());
+        Box::pin(self.0.work(head, move |repository| compare::compare(repository, from.as_deref(), &to, &most)))
+    }
+
+    fn reaches<'a>(
+        &'a self,
+        head: &'a Head,
+        tip: &'a str,
+        commit: &'a str,
+    ) -> BoxFuture<'a, Result<bool, WorkspaceError>> {
+        let (tip, commit) = (tip.to_owned(), commit.to_owned());
+        Box::pin(self.0.work(head, move |repository| repository.reaches(&tip, &commit)))
     }
 
     fn bundle<'a>(&'a self, head: &'a Head, branch: &'a str) -> BoxFuture<'a, Result<Vec<u8>, WorkspaceError>> {

@@ -250,6 +250,20 @@ impl Repository {
         self.git.call(&["bundle", "create", "--quiet", "-", &name], &[], OBJECT_BYTES_MAX)?.good(DOING)
     }
 
+    /// Whether a commit is a tip or came before it; what is not stored here is not.
+    pub(crate) fn reaches(&self, tip: &str, commit: &str) -> Result<bool, WorkspaceError> {
+        if !is_commit(tip) || !is_commit(commit) {
+            return Ok(false);
+        }
+        let answer = self.git.call(&["merge-base", "--is-ancestor", commit, tip], &[], ANSWER_BYTES_MAX)?;
+        match answer.code {
+            0 => Ok(true),
+            // 128: one of them is no commit that is stored here.
+            1 | 128 => Ok(false),
+            _ => Err(failed("looking for a commit", answer.words.trim())),
+        }
+    }
+
     pub(crate) fn diff(&self, from: &str, to: &str, most: u64) -> Result<String, WorkspaceError> {
         let args = ["diff-tree", "-r", "-p", "--no-color", "--no-ext-diff", "--no-textconv", "--stat", "-M", from, to];
         let out = self.git.call(&args, &[], most)?.good("comparing")?;
