@@ -205,6 +205,19 @@ impl Draft<'_> {
         self.message("Query", "query", "A question to the projector. An empty body is an empty object.", query);
         self.channel("query", "query.{verb}", "Questions to the projector.", &["Query"]);
         self.operation("query", "receive", "projector", &["Query"], Some("query.answer"));
+        let content = json!({
+            "type": "object", "additionalProperties": false, "required": ["workspace"],
+            "properties": {
+                "workspace": { "description": "A registered workspace.", "type": "string" },
+                "commit": { "description": "A commit; the newest when there is none.", "type": ["string", "null"] },
+                "proposal": { "description": "The waiting proposal that it belongs to.", "type": ["string", "null"] },
+                "limit": { "description": "At most so many rows.", "type": ["integer", "null"], "minimum": 0 },
+            },
+        });
+        let about = "A question about what a workspace holds. Who may see it is the asker's to know.";
+        self.message("Content", "content", about, content);
+        self.channel("content", "content.{verb}", "Questions to the runtime, which has the buckets.", &["Content"]);
+        self.operation("content", "receive", "runtime", &["Content"], Some("query.answer"));
     }
 
     /// A reference to a shape, which is bundled.

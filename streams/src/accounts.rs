@@ -9,7 +9,7 @@
 //! `deliver.<user>.*`, which LOG exports to SERVICES; replies to launchers go from SERVICES to EDGE as `reply.*.*`.
 
 use crate::spec::{BLOBS, LAUNCH, LAUNCH_CONSUMER, LEDGER, OUTPUT, WORKSPACES};
-use crate::subject::{COMMAND_ALL, IN_ALL, LAUNCH_ALL, LEDGER_ALL, OUT_ALL, QUERY_ALL, REPLY_ALL};
+use crate::subject::{COMMAND_ALL, CONTENT_ALL, IN_ALL, LAUNCH_ALL, LEDGER_ALL, OUT_ALL, QUERY_ALL, REPLY_ALL};
 use custody_contracts::events::{Kind, Role};
 use custody_contracts::ids::LauncherId;
 use std::fmt::Write as _;
@@ -253,6 +253,9 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
             // It can end any box anyway; asking authority puts who asked into the ledger.
             publish.push("command.dispatch.stop".to_owned());
             publish.extend(keeps_workspaces());
+            // It holds the buckets and their keys, so that the web need not.
+            subscribe.push(CONTENT_ALL.to_owned());
+            answers = true;
         }
         ServiceUser::Gateway => {
             publish.push(OUT_ALL.to_owned());
@@ -267,7 +270,7 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
         }
         ServiceUser::Api => {
             publish.extend(API_COMMANDS.map(str::to_owned));
-            publish.push(QUERY_ALL.to_owned());
+            publish.extend(list(&[QUERY_ALL, CONTENT_ALL]));
             publish.extend(reads(OUTPUT));
         }
         ServiceUser::Operator => {

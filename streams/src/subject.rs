@@ -28,6 +28,8 @@ pub const REPLY_ALL: &str = "reply.*.*";
 pub const COMMAND_ALL: &str = "command.>";
 /// Every query.
 pub const QUERY_ALL: &str = "query.>";
+/// Every question about what a workspace holds.
+pub const CONTENT_ALL: &str = "content.>";
 
 /// Why a text is not a subject, or not a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -166,6 +168,11 @@ pub enum LogSubject {
         /// For example `dispatch.show`.
         verb: Words,
     },
+    /// `content.<verb>`: a question about what a workspace holds, to the runtime, which has its bucket.
+    Content {
+        /// For example `diff`.
+        verb: Words,
+    },
 }
 
 impl fmt::Display for LogSubject {
@@ -179,6 +186,7 @@ impl fmt::Display for LogSubject {
             LogSubject::Reply { launcher, dispatch } => write!(f, "reply.{launcher}.{dispatch}"),
             LogSubject::Command { verb } => write!(f, "command.{verb}"),
             LogSubject::Query { verb } => write!(f, "query.{verb}"),
+            LogSubject::Content { verb } => write!(f, "content.{verb}"),
         }
     }
 }
@@ -198,6 +206,9 @@ impl LogSubject {
         if let Some(verb) = text.strip_prefix("query.") {
             return Ok(LogSubject::Query { verb: Words::parse(verb)? });
         }
+        if let Some(verb) = text.strip_prefix("content.") {
+            return Ok(LogSubject::Content { verb: Words::parse(verb)? });
+        }
         let tokens: Vec<&str> = text.split('.').collect();
         Ok(match tokens.as_slice() {
             ["ledger", kind, id] => LogSubject::Ledger {
@@ -213,7 +224,12 @@ impl LogSubject {
             ["reply", launcher, dispatch] => {
                 LogSubject::Reply { launcher: Token::parse(launcher)?, dispatch: Token::parse(dispatch)? }
             }
-            _ => return Err(BadSubject::new(text, "ledger, launch, unit, transcript, reply, command or query")),
+            _ => {
+                return Err(BadSubject::new(
+                    text,
+                    "ledger, launch, unit, transcript, reply, command, query or content",
+                ));
+            }
         })
     }
 
@@ -263,5 +279,13 @@ impl LogSubject {
     /// [`BadSubject`] when the verb is not one to four tokens.
     pub fn query(verb: &str) -> Result<LogSubject, BadSubject> {
         Ok(LogSubject::Query { verb: Words::parse(verb)? })
+    }
+
+    /// `content.<verb>`.
+    ///
+    /// # Errors
+    /// [`BadSubject`] when the verb is not one to four tokens.
+    pub fn content(verb: &str) -> Result<LogSubject, BadSubject> {
+        Ok(LogSubject::Content { verb: Words::parse(verb)? })
     }
 }

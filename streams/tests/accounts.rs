@@ -82,7 +82,7 @@ fn nobody_but_the_administrator_may_change_streams_or_use_wildcards_over_the_api
         let inbox = format!("_INBOX_{}.>", user.as_str());
         let deliver = format!("deliver.{}.*", user.as_str());
         for subject in &permissions.subscribe {
-            let own = [inbox.as_str(), deliver.as_str(), "command.>", "query.>"];
+            let own = [inbox.as_str(), deliver.as_str(), "command.>", "query.>", "content.>"];
             assert!(own.contains(&subject.as_str()), "{user:?}: {subject}");
         }
         assert_eq!(permissions.answers, permissions.subscribe.len() > 2);
@@ -107,6 +107,19 @@ fn only_authority_writes_what_a_dispatch_is_told_and_only_gateway_what_it_says()
             let writes = service_permissions(user).publish.iter().any(|s| s == subject);
             assert_eq!(writes, user == writer, "{user:?} {subject}");
         }
+    }
+}
+
+#[test]
+fn only_runtime_tells_what_a_workspace_holds_and_only_the_web_asks() {
+    for user in ServiceUser::ALL.into_iter().filter(|user| *user != ServiceUser::Admin) {
+        let permissions = service_permissions(user);
+        let has = |subjects: &[String]| subjects.iter().any(|s| s == "content.>");
+        assert_eq!(has(&permissions.subscribe), user == ServiceUser::Runtime, "{user:?}");
+        assert_eq!(has(&permissions.publish), user == ServiceUser::Api, "{user:?}");
+        // Nobody without a bucket of its own reaches one.
+        let buckets = permissions.publish.iter().any(|s| s.contains("workspaces"));
+        assert_eq!(buckets, matches!(user, ServiceUser::Runtime | ServiceUser::Operator), "{user:?}");
     }
 }
 

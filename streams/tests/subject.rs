@@ -19,6 +19,7 @@ use custody_streams::subject::{SUBJECT_BYTES_MAX, TOKEN_BYTES_MAX, Token, WORDS_
 #[case("command.launcher.register")]
 #[case("command.a.b.c.d")]
 #[case("query.dispatches")]
+#[case("content.diff")]
 fn a_subject_survives_parse_and_display(#[case] text: &str) {
     assert_eq!(LogSubject::parse(text).unwrap().to_string(), text);
 }
@@ -40,6 +41,7 @@ fn a_subject_survives_parse_and_display(#[case] text: &str) {
 #[case::no_verb("command.")]
 #[case::five_words("command.a.b.c.d.e")]
 #[case::trailing_dot("query.a.")]
+#[case::no_question("content.")]
 fn what_is_outside_the_grammar_is_refused(#[case] text: &str) {
     assert!(LogSubject::parse(text).is_err());
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 
+/// What the inboxes of all our users begin with.
+const INBOX: &str = "_INBOX_";
+
 /// Requests of some prefixes, shared by every replica with the same group.
 #[derive(Debug)]
 pub struct NatsRequests {
@@ -65,8 +68,11 @@ impl Requests for NatsRequests {
                         Err(RecvError::Closed) => return Err(failed("the connection is closed")),
                     },
                 };
-                // Without a reply subject nobody waits; too large ones could not have been sent by our own clients.
+                // Without a reply subject nobody waits; too large ones could not have been sent by our own clients. The
+                // server lets whoever serves answer anywhere, so an answer goes to an inbox and never, for example, onto
+                // a subject of the ledger that the one who asks may not write.
                 if let Some(reply) = message.reply
+                    && reply.starts_with(INBOX)
                     && message.payload.len() <= REQUEST_BYTES_MAX
                 {
                     return Ok(Request {

@@ -19,9 +19,9 @@ pub enum AskFailed {
     Lost(String),
 }
 
-/// Queries to the projector and commands to the authority.
+/// Queries to the projector, commands to the authority, and questions about workspaces to the runtime.
 pub trait Asks: Send + Sync {
-    /// Sends `query.<verb>` or `command.<verb>` and gives the answer's bytes.
+    /// Sends `query.<verb>`, `command.<verb>` or `content.<verb>` and gives the answer's bytes.
     fn ask<'a>(&'a self, subject: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<Vec<u8>, AskFailed>>;
 }
 

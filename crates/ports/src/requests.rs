@@ -1,4 +1,5 @@
-//! Commands and queries over request and reply: `command.<verb…>` to authority, `query.<verb…>` to the projector.
+//! Commands and queries over request and reply: `command.<verb…>` to authority, `query.<verb…>` to the
+//! projector, `content.<verb…>` to the runtime.
 
 use futures::future::BoxFuture;
 

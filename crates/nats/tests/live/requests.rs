@@ -4,7 +4,7 @@ use crate::support::{server, soon};
 use custody_nats::{AskError, NatsRequests, RequestClient};
 use custody_ports::requests::{REQUEST_BYTES_MAX, Requests};
 use custody_streams::accounts::ServiceUser;
-use custody_streams::subject::{COMMAND_ALL, QUERY_ALL};
+use custody_streams::subject::{COMMAND_ALL, CONTENT_ALL, QUERY_ALL};
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(5);
@@ -48,7 +48,9 @@ async fn who_may_not_ask_or_listen_is_told_so_at_once() {
     let refused = RequestClient::new(&runtime).request("command.launcher.register", b"{}".to_vec(), WAIT).await;
     assert_eq!(refused, Err(AskError::Refused("command.launcher.register".to_owned())));
     let projector = server.connect(ServiceUser::Projector).await;
-    for (connection, pattern) in [(&runtime, COMMAND_ALL), (&runtime, QUERY_ALL), (&projector, COMMAND_ALL)] {
+    for (connection, pattern) in
+        [(&runtime, COMMAND_ALL), (&runtime, QUERY_ALL), (&projector, COMMAND_ALL), (&projector, CONTENT_ALL)]
+    {
         let requests = NatsRequests::listen(connection, &[pattern], "thief").await.unwrap();
         assert!(soon("the refusal", requests.next()).await.is_err(), "{pattern}");
     }
@@ -71,4 +73,24 @@ async fn the_largest_request_and_answer_pass_and_one_byte_more_does_not() {
     assert_eq!(asked.await.unwrap().unwrap().len(), REQUEST_BYTES_MAX);
     let refused = operator.request("query.x", vec![1; REQUEST_BYTES_MAX + 1], WAIT).await;
     assert_eq!(refused, Err(AskError::TooLarge { bytes: REQUEST_BYTES_MAX + 1 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_never_sent_onto_a_subject_of_the_ledger() {
+    let server = server().await;
+    let runtime = server.connect(ServiceUser::Runtime).await;
+    let requests = NatsRequests::listen(&runtime, &[CONTENT_ALL], "runtime").await.unwrap();
+    let api = server.connect(ServiceUser::Api).await;
+    // What runtime itself may append, and what nobody in this account may.
+    for reply in ["ledger.run.forged", "ledger.dispatch.forged", "unit.d.out", "command.dispatch.stop"] {
+        api.client().publish_with_reply("content.diff", reply, "{}".into()).await.unwrap();
+    }
+    let asked = tokio::spawn({
+        let client = RequestClient::new(&api);
+        async move { client.request("content.tree", b"{}".to_vec(), WAIT).await }
+    });
+    let first = soon("the honest one", requests.next()).await.unwrap();
+    assert_eq!(first.subject, "content.tree", "the others were left out");
+    requests.answer(&first.reply_to, b"here".to_vec()).await.unwrap();
+    assert_eq!(asked.await.unwrap().unwrap(), b"here");
 }
