@@ -9,8 +9,9 @@ use custody_contracts::asyncapi::{self, ChannelFacts, StreamFacts};
 use custody_contracts::catalogue::{self, CheckError, Violation};
 use custody_contracts::seal;
 use custody_engine::projector::QUERIES;
+use custody_engine::runtime::CONTENTS;
 use custody_streams::spec::{Discard, StreamOptions, StreamSpec, all};
-use custody_streams::subject::QUERY_ALL;
+use custody_streams::subject::{CONTENT_ALL, QUERY_ALL};
 use serde_json::{Map, Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -296,6 +297,8 @@ fn channel_facts() -> Vec<ChannelFacts> {
     let mut facts: Vec<ChannelFacts> = all(&StreamOptions::one_machine()).iter().map(stream_facts).collect();
     let verbs = QUERIES.iter().map(|v| (*v).to_owned()).collect();
     facts.push(ChannelFacts { subjects: vec![QUERY_ALL.to_owned()], stream: None, verbs });
+    let verbs = CONTENTS.iter().map(|v| (*v).to_owned()).collect();
+    facts.push(ChannelFacts { subjects: vec![CONTENT_ALL.to_owned()], stream: None, verbs });
     facts
 }
 

@@ -32,6 +32,7 @@ use custody_ports::clock::Clock;
 use custody_ports::slots::Slots;
 use custody_store::SledSnapshots;
 use custody_streams::accounts::ServiceUser;
+use custody_streams::subject::CONTENT_ALL;
 use custody_telemetry::Telemetry;
 use custody_trust::RoleKey;
 use std::sync::{Arc, PoisonError};
@@ -320,6 +321,9 @@ impl Roles {
             self.telemetry.as_ref(),
         );
         let face = face.await?;
+        let questions = NatsRequests::listen(&connection, &[CONTENT_ALL], "runtime")
+            .await
+            .map_err(|e| failed("questions about workspaces", e))?;
         let runtime = Runtime {
             log,
             signer: key,
@@ -329,6 +333,7 @@ impl Roles {
             blobs,
             output: Arc::new(JetOutput::new(&connection)),
             workspaces: Arc::new(workspaces::open(&self.target, &connection)?),
+            content: Some(Arc::new(questions)),
             config: RuntimeConfig {
                 instance: self.instance.clone(),
                 runs: home.path("runs"),

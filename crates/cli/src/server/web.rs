@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a query or a command may take.
 const ASK_WAIT: Duration = Duration::from_secs(8);
+/// How long a question about a workspace may take: its packs may have to be fetched and opened first.
+const CONTENT_WAIT: Duration = Duration::from_secs(20);
 /// How long a launch waits to be stored.
 const LAUNCH_WAIT: Duration = Duration::from_secs(8);
 
@@ -44,7 +46,8 @@ impl NatsAsks {
 impl Asks for NatsAsks {
     fn ask<'a>(&'a self, subject: &'a str, body: Vec<u8>) -> BoxFuture<'a, Result<Vec<u8>, AskFailed>> {
         Box::pin(async move {
-            self.0.request(subject, body, ASK_WAIT).await.map_err(|error| match error {
+            let wait = if subject.starts_with("content.") { CONTENT_WAIT } else { ASK_WAIT };
+            self.0.request(subject, body, wait).await.map_err(|error| match error {
                 AskError::NoResponders { .. } => AskFailed::NobodyThere(subject.to_owned()),
                 AskError::TimedOut { .. } => AskFailed::TimedOut(subject.to_owned()),
                 other @ (AskError::Refused { .. } | AskError::TooLarge { .. } | AskError::Lost { .. }) => {

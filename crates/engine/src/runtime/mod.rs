@@ -6,6 +6,7 @@
 //! sees that it lost.
 
 mod collect;
+mod content;
 mod drive;
 mod isolation;
 mod phases;
@@ -30,6 +31,7 @@ use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
 use custody_ports::containers::{BoxSpec, Containers};
 use custody_ports::output::Output;
+use custody_ports::requests::Requests;
 use custody_ports::slots::Slots;
 use custody_ports::workspaces::{WorkspaceLimits, Workspaces};
 use pool::{Kind, Pool};
@@ -41,6 +43,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use content::CONTENTS;
 pub(crate) use drive::socket_path;
 pub use isolation::{Class, ClassMissing, Classes};
 pub(crate) use plan::workspace_path;
@@ -98,6 +101,8 @@ pub struct Runtime {
     pub output: Arc<dyn Output>,
     /// Workspaces.
     pub workspaces: Arc<dyn Workspaces>,
+    /// Questions about what they hold; `None` where nobody may ask.
+    pub content: Option<Arc<dyn Requests>>,
     /// Settings.
     pub config: RuntimeConfig,
 }
@@ -203,6 +208,9 @@ async fn schedule(runtime: Runtime, shared: Arc<Shared>, last: Seq, cancel: Canc
             let claimed = shared.with(|view| view.containers());
             pool::keep(&runtime, &shared.pool, &shared.starts, &claimed, cancel).await;
         });
+    }
+    if let Some(requests) = runtime.content.clone() {
+        tasks.spawn(content::serve(runtime.clone(), shared.clone(), requests, cancel.clone()));
     }
     let running: Arc<Mutex<BTreeMap<String, ()>>> = Arc::default();
     let mut reconcile = tokio::time::interval(RECONCILE_EVERY);

@@ -104,6 +104,7 @@ fn runtime(log: &MemoryLog, containers: Arc<FakeContainers>, folder: &Path) -> R
         blobs: Arc::new(MemoryBlobs::default()),
         output: Arc::new(MemoryOutput::default()),
         workspaces: Arc::new(MemoryWorkspaces::default()),
+        content: None,
         config: RuntimeConfig {
             instance: "i-1".into(),
             runs: folder.join("runs"),
