@@ -119,6 +119,15 @@ impl Api {
         self.ask(&subject.to_string(), body).await
     }
 
+    /// Asks the runtime what a workspace holds. It answers whoever may ask at all: who may see it is decided before.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, what is wrong with the workspace, or that nobody answered.
+    pub async fn content(&self, verb: &str, body: Value) -> Result<Value, Problem> {
+        let subject = LogSubject::content(verb).map_err(|e| Problem::new(Code::Internal, e))?;
+        self.ask(&subject.to_string(), body).await
+    }
+
     async fn ask(&self, subject: &str, body: Value) -> Result<Value, Problem> {
         let bytes = self.asks.ask(subject, body.to_string().into_bytes()).await.map_err(|error| match error {
             AskFailed::NobodyThere(_) => {

@@ -140,8 +140,10 @@ impl From<ErrorDoc> for Problem {
         let code = match doc.code.as_str() {
             "NOT_FOUND" => Code::NotFound,
             "AMBIGUOUS" | "QUERY_INVALID" | "COMMAND_INVALID" | "QUERY_UNKNOWN" | "COMMAND_UNKNOWN" => Code::Invalid,
-            "STALE" | "LEDGER_UNAVAILABLE" => Code::Unavailable,
-            "ANSWER_TOO_LARGE" => Code::TooLarge,
+            "STALE" | "LEDGER_UNAVAILABLE" | "WORKSPACE_UNAVAILABLE" => Code::Unavailable,
+            "ANSWER_TOO_LARGE" | "DIFF_TOO_LARGE" => Code::TooLarge,
+            "WORKSPACE_CORRUPT" => Code::Integrity,
+            "WORKSPACE_FAILED" => Code::Internal,
             _ => Code::Conflict,
         };
         let problem = Problem::new(code, &doc.message).code(&doc.code);

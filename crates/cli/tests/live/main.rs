@@ -7,6 +7,7 @@
 mod bad_input;
 mod browser;
 mod c2sp;
+mod contents;
 mod crash;
 mod doors;
 mod grants;

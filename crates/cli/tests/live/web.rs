@@ -148,6 +148,7 @@ async fn a_stranger_gets_nothing_from_any_route() {
                 continue;
             }
             let at = path.replace("{id}", "d-1").replace("{name}", "unit.v1");
+            let at = at.replace("{workspace}", "default").replace("{commit}", &"0".repeat(40));
             let origin = stranger.base.clone();
             let upgrade = [
                 ("origin", origin.as_str()),

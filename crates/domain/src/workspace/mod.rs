@@ -11,7 +11,7 @@ pub mod system;
 #[cfg(test)]
 mod tests;
 
-pub use mount::{MountRefusal, may_mount};
+pub use mount::{MountRefusal, may_mount, most};
 
 use custody_contracts::ids::DispatchId;
 use custody_contracts::unit::Mode;

@@ -4,6 +4,7 @@ use super::system::is_system;
 use super::{WorkspaceState, rank};
 use custody_contracts::ids::Subject;
 use custody_contracts::unit::{Mode, WorkspaceMount};
+use custody_contracts::workspace::WorkspaceMember;
 
 /// Why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,18 @@ pub struct MountRefusal {
     pub detail: String,
     /// What to do next.
     pub hint: String,
+}
+
+/// The most that a person may have of a workspace: everything for its owner, what the owner gave for others, and never
+/// more than the workspace itself allows. `None`: it is not theirs to see. `*` is everybody.
+pub fn most(owner: &str, members: &[WorkspaceMember], document: Mode, person: &str) -> Option<Mode> {
+    let is = |who: &str| who == "*" || who == person;
+    let given = if is(owner) {
+        Some(Mode::Rw)
+    } else {
+        members.iter().filter(|m| is(&m.subject)).map(|m| m.mode).max_by_key(|m| rank(*m))
+    };
+    given.map(|given| if rank(document) < rank(given) { document } else { given })
 }
 
 /// Whether a person may mount a workspace as asked.
@@ -40,22 +53,13 @@ pub fn may_mount(
             hint: format!("`custody workspace ls` shows them; make one with `custody workspace new {id}`"),
         });
     };
-    let own = |who: &str| who == "*" || who == subject.as_str();
-    let most = if own(&registered.owner) {
-        Some(Mode::Rw)
-    } else {
-        let members = registered.members.iter().filter(|m| own(&m.subject)).map(|m| m.mode);
-        members.max_by_key(|m| rank(*m))
-    };
-    let Some(most) = most else {
+    let Some(limit) = most(&registered.owner, &registered.members, registered.workspace.mode, subject.as_str()) else {
         return Err(MountRefusal {
             code: "WORKSPACE_FORBIDDEN",
             detail: format!("{subject} may not mount workspace {id}"),
             hint: format!("its owner {} lets others in: custody workspace share {id} {subject}:ro", registered.owner),
         });
     };
-    let document = registered.workspace.mode;
-    let limit = if rank(document) < rank(most) { document } else { most };
     if rank(asked) <= rank(limit) {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //! never hold a route that is not in the document, and never let a stranger past a route that is not `public`.
 
 pub mod audit;
+pub mod changes;
 pub mod contracts;
 pub mod dispatches;
 pub mod follow_ups;
@@ -10,6 +11,7 @@ pub mod installation;
 pub mod session;
 pub mod sessions;
 pub mod shapes;
+pub mod workspaces;
 
 use crate::api::Api;
 use crate::bridge;
@@ -39,6 +41,7 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
         (name = "session", description = "Signing in and out"),
         (name = "dispatches", description = "What was asked, where it stands, what it said"),
         (name = "sessions", description = "Conversations: dispatches that share a session file"),
+        (name = "workspaces", description = "What is kept in them, and what commits changed"),
         (name = "grants", description = "What launchers may do in a person's name"),
         (name = "audit", description = "The log as evidence"),
         (name = "installation", description = "How this installation is"),
@@ -64,9 +67,16 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(dispatches::stop))
         .routes(routes!(dispatches::retry))
         .routes(routes!(follow_ups::list, follow_ups::say))
+        .routes(routes!(changes::list))
+        .routes(routes!(changes::one))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::one))
         .routes(routes!(sessions::conversation))
+        .routes(routes!(workspaces::list))
+        .routes(routes!(workspaces::one))
+        .routes(routes!(workspaces::log))
+        .routes(routes!(workspaces::tree))
+        .routes(routes!(workspaces::diff))
         .routes(routes!(grants::list, grants::give))
         .routes(routes!(grants::draft))
         .routes(routes!(grants::one))

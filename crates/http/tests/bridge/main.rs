@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod stage;
+mod workspaces;
 
 use custody_contracts::events::Kind;
 use custody_http::bridge::connection::serve;

@@ -99,6 +99,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Stage {
+        Stage::asking(Arc::new(Nothing))
+    }
+
+    /// A stage whose projector, authority and runtime are this.
+    pub(crate) fn asking(asks: Arc<dyn Asks>) -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let mut users = Users::default();
         let user = User {
@@ -132,7 +137,7 @@ impl Stage {
             log: Arc::new(MemoryLog::default()),
             pages: Arc::new(Nothing),
             output: output.clone(),
-            asks: Arc::new(Nothing),
+            asks,
             launcher: Arc::new(Nothing),
             clock: clock.clone(),
             runners: Runners::read(folder.path())

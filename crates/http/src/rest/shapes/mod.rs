@@ -8,6 +8,7 @@ mod grants;
 mod installation;
 mod session;
 mod sessions;
+mod workspaces;
 
 pub use audit::*;
 pub use dispatches::*;
@@ -16,3 +17,4 @@ pub use grants::*;
 pub use installation::*;
 pub use session::*;
 pub use sessions::*;
+pub use workspaces::*;
