@@ -85,6 +85,26 @@ export function rowOf({ dispatch, events, text }) {
   return row;
 }
 
+/** What REST tells of what a run changed; undefined: something else was asked. */
+function changesRest(path, all) {
+  const found = /^\/dispatches\/([^/]+)\/changes(\/notes)?$/.exec(path);
+  const events = found && all.get(found[1])?.events;
+  if (!events) return undefined;
+  const ended = events.some((e) => e.type.includes('finished'));
+  const change = { workspace: 'notes', mode: 'rw', base: hex(71, 40), commit: hex(72, 40), outcome: 'merged' };
+  if (!found[2]) return { as_of: 812, ended, rows: ended ? [change] : [] };
+  const file = (path, change, added, removed, patch, more = {}) => ({ path, change, added, removed, binary: false, patch, cut: false, ...more });
+  const files = [
+    file('reply-bob.md', 'added', 3, 0, '@@ -0,0 +1,3 @@\n+Hi Bob,\n+\n+revenue was 4.2 M.\n'),
+    file('budget.md', 'modified', 1, 1, '@@ -4,3 +4,3 @@ ## North\n plan 1.4\n-is 1.3\n+is 1.2\n sum 2.9\n'),
+    file('2026/plan.md', 'renamed', 0, 0, '', { before: 'plan.md' }),
+    file('chart.png', 'modified', 0, 0, '', { binary: true }),
+    file('log.txt', 'modified', 9_000, 12, '@@ -1 +1,2 @@\n one\n+two\n', { cut: true }),
+  ];
+  const commit = { commit: change.commit, author: 'u_admin', committer: 'web', time: iso(T0), subject: `Changes of ${found[1]}`, dispatch: found[1] };
+  return { as_of: 812, change, diff: { commit, parent: hex(73, 40), files, total: 7, cut: true } };
+}
+
 /** A row of the audit tail. */
 export function auditRow(n) {
   const kinds = [['dispatch', 'admitted', 's-1 runs custody-agent on finance:ro notes:rw', 'agent:run'], ['run', 'claimed', 'attempt 1 by i-7f1e2a'], ['run', 'started', 'container 60aedaa2ceb2'], ['effect', 'model_called', 'small-1 at local, 1204+88 tokens', 'model:call'], ['run', 'finished', 'completed after 4612 ms']];
@@ -148,6 +168,8 @@ export function installation({ dispatches = [], audit = [], grants = [], head = 
       if (path === '/me' || path === '/session') return ME;
       if (path === '/runners') return [RUNNER];
       if (path.startsWith('/grants') || path === '/launchers') return grantsRest(method, path, grants);
+      const changes = changesRest(path, all);
+      if (changes) return changes;
       if (path === '/audit') {
         const before = Number(query.get('before_seq') ?? at() + 1);
         const limit = Number(query.get('limit') ?? 100);
