@@ -94,3 +94,34 @@ test('a stop ends the container and says so, and a follow-up waits its turn', as
   assert.match(all[1].words, /After that, say hello/);
   await page.close();
 });
+
+test('before the first message a person reads what the web chat may do, and agrees to these words', async () => {
+  const added = it.custody('user', 'add', 'u_jane', '--name', 'Jane');
+  const key = /ck_\S+/.exec(added.out + added.err)[0];
+  const page = await (await browser.newContext()).newPage();
+  await signIn(page, it.url, key, '/chat?say=Hello', { agree: false });
+  const words = page.getByRole('region', { name: 'Before your first message' });
+  await words.getByText('u_jane lets user:web-chat').waitFor();
+  await words.getByText('Workspaces: default as rw.').waitFor();
+  const digest = await words.locator('code').textContent();
+  assert.ok(await page.getByRole('button', { name: 'Send' }).isDisabled());
+  await page.getByLabel('Message', { exact: true }).press('Enter');
+  assert.equal(it.json('grant', 'ls').filter((g) => g.subject === 'u_jane').length, 0, 'nothing is given by reading, and nothing is sent');
+  // A script is told the same.
+  const told = await page.evaluate(async () => {
+    const unit = { identity: { subject: 'u_jane', launcher: 'user:web-chat' }, runner: 'custody-agent', workspaces: [{ id: 'default', mode: 'rw' }], trigger: 'message', start: { entrypoint: { inline: 'Hello' } } };
+    const answer = await fetch('/api/v1/dispatches', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ id: 'm-1', unit }) });
+    return { status: answer.status, code: (await answer.json()).code };
+  });
+  assert.deepEqual(told, { status: 409, code: 'CONSENT_NEEDED' });
+  await words.getByRole('button', { name: 'I agree' }).press('Enter');
+  await words.waitFor({ state: 'detached' });
+  assert.equal(await page.evaluate(() => document.activeElement?.id), 'say', 'the focus goes where the person goes on');
+  await page.keyboard.press('Enter');
+  const [turn] = await over(page, 1);
+  assert.match(turn.words, /You said: Hello/);
+  const [grant] = it.json('grant', 'ls').filter((g) => g.subject === 'u_jane');
+  const shown = it.json('grant', 'get', grant.grant);
+  assert.ok(JSON.stringify(shown).includes(digest), 'the consent names the digest that was shown');
+  await page.close();
+});

@@ -1,10 +1,23 @@
 // What a person does on the pages, in their words.
 import { until } from './installation.mjs';
 
-export async function signIn(page, url, key, path = '/') {
+/** Signs in, and agrees to what the web chat may do unless the test does that itself. */
+export async function signIn(page, url, key, path = '/', { agree = true } = {}) {
   await page.goto(url + path);
   await page.getByLabel('Access key').fill(key);
   await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('status', { name: 'Connection' }).getByText('Live').waitFor();
+  if (!agree) return;
+  const agreed = await page.evaluate(async () => {
+    const { state, terms, statement_digest } = await (await fetch('/api/v1/consent')).json();
+    if (state !== 'needed') return false;
+    const answer = await fetch('/api/v1/grants', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ terms, statement_digest }) });
+    if (!answer.ok) throw new Error(await answer.text());
+    return true;
+  });
+  if (!agreed) return;
+  // What the page asked before shows what was before.
+  await page.reload();
   await page.getByRole('status', { name: 'Connection' }).getByText('Live').waitFor();
 }
 

@@ -167,6 +167,7 @@ export function installation({ dispatches = [], audit = [], grants = [], head = 
     rest(method, path, query) {
       if (path === '/me' || path === '/session') return ME;
       if (path === '/runners') return [RUNNER];
+      if (path === '/consent') return { state: 'given', grant: 'g-0b55' };
       if (path.startsWith('/grants') || path === '/launchers') return grantsRest(method, path, grants);
       const changes = changesRest(path, all);
       if (changes) return changes;

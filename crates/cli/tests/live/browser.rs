@@ -60,6 +60,16 @@ impl Browser {
         browser
     }
 
+    /// Has read what the web chat may do and agreed, if that is still to be done.
+    pub(crate) async fn agreed(self) -> Browser {
+        let consent = self.get("/api/v1/consent").await.is(200).json();
+        if consent["state"] == "needed" {
+            let body = json!({ "terms": consent["terms"], "statement_digest": consent["statement_digest"] });
+            self.post("/api/v1/grants", &body).await.is(201);
+        }
+        self
+    }
+
     /// One request, headers as given and no others.
     pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Answer {
         let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
@@ -230,10 +240,10 @@ impl Stack {
 
     /// The administrator's browser.
     pub(crate) async fn admin(&self) -> Browser {
-        Browser::signed_in(&self.web(), &self.admin_key()).await
+        Browser::signed_in(&self.web(), &self.admin_key()).await.agreed().await
     }
 
-    /// A new user's browser.
+    /// A new user's browser. They have not agreed to anything.
     pub(crate) async fn user(&self, subject: &str) -> Browser {
         let added = self.ok(&["user", "add", subject, "-o", "json"]).await.json();
         let key = added["key"].as_str().unwrap().to_owned();

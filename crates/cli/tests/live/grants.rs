@@ -248,6 +248,52 @@ async fn a_window_holds_when_many_are_asked_for_at_once() {
     assert!(stack.ok(&["audit", "verify"]).await.out.contains("PASS"));
 }
 
+/// Nobody's first message from the web chat is launched before its words were shown and agreed to, by their digest.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_web_chat_launches_nothing_before_its_words_were_agreed_to() {
+    let stack = Stack::start().await;
+    let jane = stack.user("u_jane").await;
+    let body = json!({ "id": "m-1", "unit": crate::browser::unit("u_jane", "hello", None) });
+    let refused = jane.post("/api/v1/dispatches", &body).await.is(409).json();
+    assert_eq!(refused["code"], "CONSENT_NEEDED", "{refused}");
+    let consent = jane.get("/api/v1/consent").await.is(200).json();
+    assert_eq!(consent["state"], "needed");
+    let words = consent["statement"].as_str().unwrap();
+    assert!(words.contains("u_jane lets user:web-chat") && words.contains("Workspaces: default as rw."), "{words}");
+    // Reading gives nothing, and a yes to other words is none.
+    jane.post("/api/v1/dispatches", &body).await.is(409);
+    let other = format!("sha256:{}", "0".repeat(64));
+    let agree = |digest: &Value| json!({ "terms": consent["terms"], "statement_digest": digest });
+    jane.post("/api/v1/grants", &agree(&json!(other))).await.is(409);
+    assert_eq!(jane.get("/api/v1/consent").await.is(200).json()["state"], "needed");
+    // Nor may another person agree for her.
+    let omar = stack.user("u_omar").await;
+    assert_eq!(
+        omar.post("/api/v1/grants", &agree(&consent["statement_digest"])).await.is(403).json()["code"],
+        "SUBJECT_REFUSED"
+    );
+
+    let given = jane.post("/api/v1/grants", &agree(&consent["statement_digest"])).await.is(201).json();
+    let stands = jane.get("/api/v1/consent").await.is(200).json();
+    assert_eq!((&stands["state"], &stands["grant"]), (&json!("given"), &given["grant"]));
+    let shown = stack.ok(&["grant", "get", given["grant"].as_str().unwrap(), "-o", "json"]).await.json();
+    assert_eq!(shown["consent"]["statement_digest"], consent["statement_digest"], "{shown}");
+    let launched = jane.post("/api/v1/dispatches", &body).await.is(201).json();
+    assert_eq!(stack.ended(launched["dispatch"].as_str().unwrap()).await["status"], "completed");
+
+    // What she takes back is not asked for again; what is launched then is refused by its own rule.
+    jane.post(&format!("/api/v1/grants/{}/revoke", given["grant"].as_str().unwrap()), &json!({ "why": "enough" }))
+        .await
+        .is(202);
+    let until = Instant::now() + Duration::from_secs(30);
+    while jane.get("/api/v1/consent").await.is(200).json()["state"] != "revoked" {
+        assert!(Instant::now() < until, "her revocation was never folded");
+        tokio::time::sleep(LOOK).await;
+    }
+    let body = json!({ "id": "m-2", "unit": crate::browser::unit("u_jane", "hello", None) });
+    assert_eq!(jane.post("/api/v1/dispatches", &body).await.is(403).json()["code"], "GRANT_REVOKED");
+}
+
 /// Setting up is the operator's consent, once: what they revoke is not given again by the next start.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operators_own_grant_is_given_once() {

@@ -183,7 +183,7 @@ async fn a_person_chats_over_an_api_of_its_own(outside: &Outside, base: &str) {
     let said = [added.out.as_str(), &added.err].concat();
     let key =
         said.split_whitespace().find(|word| word.starts_with("ck_")).unwrap_or_else(|| panic!("no key: {added:?}"));
-    let browser = Browser::signed_in(base, key).await;
+    let browser = Browser::signed_in(base, key).await.agreed().await;
     let mut socket = browser.socket().await;
     socket.sub(1, "dispatches", None).await;
     socket.frame("snap", 1).await;

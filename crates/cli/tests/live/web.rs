@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 const EXIT: &str = "custody.run.finished.v1";
 
-/// Starts a dispatch over a websocket and gives its id.
+/// Agrees, starts a dispatch over a websocket and gives its id.
 async fn start(browser: &Browser, subject: &str, prompt: &str) -> String {
+    let browser = browser.clone().agreed().await;
     let mut socket = browser.socket().await;
     let id = fresh();
     let cmd = json!({ "t": "cmd", "id": id, "name": "dispatch.start", "args": unit(subject, prompt, None) });

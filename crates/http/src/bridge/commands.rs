@@ -47,7 +47,8 @@ pub async fn carry_out(api: &Api, person: &Person, id: &str, command: Command) -
 /// Launches a unit in the name of the person.
 ///
 /// # Errors
-/// `SUBJECT_REFUSED` for another person's, `NOT_FOUND` for another person's session.
+/// `SUBJECT_REFUSED` for another person's, `NOT_FOUND` for another person's session, `CONSENT_NEEDED` for a person who has
+/// not agreed to what the web chat may do.
 pub async fn start(api: &Api, person: &Person, id: &str, mut unit: Invocation) -> Result<Done, Problem> {
     if unit.identity.subject.as_str() != person.subject {
         let why = format!("the unit names {}, and {} is signed in", unit.identity.subject, person.subject);
@@ -61,7 +62,7 @@ pub async fn start(api: &Api, person: &Person, id: &str, mut unit: Invocation) -
     if let Start::Session(turn) = &unit.start {
         own_session(api, person, &turn.reference).await?;
     }
-    super::consent::given(api, person).await?;
+    super::consent::answered(api, person).await?;
     let launched = api.launcher.launch(&message_id(person, id), &unit).await.map_err(not_launched)?;
     // It can be followed from here on, also before it is decided: its id is a function of the person's own message.
     for dispatch in [launched.dispatch.as_str(), launched.refused_as.as_str()] {

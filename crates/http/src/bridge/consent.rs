@@ -1,52 +1,72 @@
-//! The web chat's own grant: a person who is signed in and starts their first dispatch here lets the web chat act in their
-//! name, on the workspace that everybody begins with. Recorded once, with the session that they were signed in with. One
-//! that they have revoked is not given again by this. Must never agree for anybody but the person of the session.
+//! The web chat's own grant: before a person's first dispatch from here they let the web chat act in their name, on the
+//! workspace that everybody begins with. They read the words first and agree by their digest, as for any grant; without
+//! that nothing is launched. Must never agree for anybody, and never ask again for what was taken back.
 
 use crate::api::Api;
 use crate::auth::Person;
 use crate::problem::{Code, Problem};
-use custody_contracts::canonical::{canonical, derived_id, digest};
+use custody_contracts::canonical::{canonical, derived_id};
 use custody_contracts::grant::{ApprovalFor, ApprovalRule, GrantLimits, GrantTerms, TriggerPattern};
 use custody_contracts::ids::{GrantId, LauncherRef, Subject, UnixMillis, WorkspaceId};
 use custody_contracts::unit::{Mode, Trigger, WorkspaceMount};
-use custody_domain::grant::statement;
 use custody_domain::tool::Tools;
 use serde_json::{Value, json};
 
 /// How long it lasts.
 const LIFE_MS: u64 = 90 * 86_400_000;
-/// So long before its end it is given anew.
-const AHEAD_MS: u64 = 7 * 86_400_000;
 
-/// Sees to it that the person has answered for the web chat once. Nothing when they have, whatever the answer was.
-///
-/// # Errors
-/// That the projector or the authority does not answer, or refuses.
-pub(crate) async fn given(api: &Api, person: &Person) -> Result<(), Problem> {
-    let launcher = api.settings.launcher.as_str();
-    let filter = json!({ "subject": person.subject, "launcher": launcher, "limit": 500 });
-    let known = api.query("grant.ls", filter).await?;
-    let now = api.clock.now();
-    let rows = known.get("rows").and_then(Value::as_array).cloned().unwrap_or_default();
-    // The newest one counts: it stands, or it was revoked and nothing is given in its place.
-    let newest = rows.iter().find(|row| row.get("status").and_then(Value::as_str) != Some("requested"));
-    if let Some(row) = newest {
-        let revoked = row.get("status").and_then(Value::as_str) == Some("revoked");
-        let ends =
-            row.pointer("/terms/expires").and_then(Value::as_str).and_then(UnixMillis::parse).unwrap_or_default();
-        if revoked || ends.0 > now.0 + AHEAD_MS {
-            return Ok(());
-        }
-    }
-    let terms = terms(api, person, now).await?;
-    let body = json!({
-        "wanted": terms, "method": "oidc", "session": person.session, "by": person.subject,
-        "statement_digest": digest(statement(&terms).as_bytes()),
-    });
-    api.command("grant.issue", body).await.map(|_| ())
+/// What a person answered for the web chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing, or what they gave has ended.
+    Needed,
+    /// A grant stands: its id.
+    Given(String),
+    /// They took it back: its id. Another one is theirs to give.
+    Revoked(String),
 }
 
-async fn terms(api: &Api, person: &Person, now: UnixMillis) -> Result<GrantTerms, Problem> {
+/// Where a person stands.
+///
+/// # Errors
+/// That the projector does not answer.
+pub async fn standing(api: &Api, person: &Person) -> Result<Standing, Problem> {
+    let filter = json!({ "subject": person.subject, "launcher": api.settings.launcher, "limit": 500 });
+    let known = api.query("grant.ls", filter).await?;
+    let rows = known.get("rows").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    Ok(stands(rows, api.clock.now()))
+}
+
+/// Refuses what would be launched without an answer. What was revoked goes on: admission refuses it by its own rule.
+///
+/// # Errors
+/// `CONSENT_NEEDED`; that the projector does not answer.
+pub(crate) async fn answered(api: &Api, person: &Person) -> Result<(), Problem> {
+    match standing(api, person).await? {
+        Standing::Given(_) | Standing::Revoked(_) => Ok(()),
+        Standing::Needed => Err(Problem::new(Code::Conflict, "you have not agreed yet to what the web chat may do")
+            .code("CONSENT_NEEDED")
+            .hint("read it at /chat and agree there; GET /api/v1/consent and POST /api/v1/grants do the same")),
+    }
+}
+
+/// Pure: the newest one counts, of those that were ever given. Rows come newest first.
+fn stands(rows: &[Value], now: UnixMillis) -> Standing {
+    let text = |row: &Value, at: &str| row.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let Some(row) = rows.iter().find(|row| text(row, "/status") != "requested") else { return Standing::Needed };
+    if text(row, "/status") == "revoked" {
+        return Standing::Revoked(text(row, "/grant"));
+    }
+    let ends = UnixMillis::parse(&text(row, "/terms/expires")).unwrap_or_default();
+    if ends.0 > now.0 { Standing::Given(text(row, "/grant")) } else { Standing::Needed }
+}
+
+/// The terms that a person is asked to agree to.
+///
+/// # Errors
+/// That the projector does not answer.
+pub async fn terms(api: &Api, person: &Person) -> Result<GrantTerms, Problem> {
+    let now = api.clock.now();
     let launcher = api.settings.launcher.as_str();
     let internal = |e: &dyn std::fmt::Display| Problem::new(Code::Internal, e);
     let all = api.query("launcher.ls", json!({})).await?;
@@ -71,4 +91,31 @@ async fn terms(api: &Api, person: &Person, now: UnixMillis) -> Result<GrantTerms
     let said = canonical(&serde_json::to_value(&terms).map_err(|e| internal(&e))?);
     terms.id = GrantId::parse(&derived_id("g-", &[said.as_bytes()])).map_err(|e| internal(&e))?;
     Ok(terms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const NOW: UnixMillis = UnixMillis(1_782_000_000_000);
+
+    fn row(grant: &str, status: &str, days: i64) -> Value {
+        let ends = UnixMillis(NOW.0.saturating_add_signed(days * 86_400_000));
+        json!({ "grant": grant, "status": status, "terms": { "expires": ends.rfc3339() } })
+    }
+
+    #[rstest]
+    #[case::nobody_asked(&[], Standing::Needed)]
+    #[case::only_asked_for(&[row("g-1", "requested", 30)], Standing::Needed)]
+    #[case::given(&[row("g-1", "issued", 30)], Standing::Given("g-1".into()))]
+    #[case::its_last_day(&[row("g-1", "issued", 1)], Standing::Given("g-1".into()))]
+    #[case::ended(&[row("g-1", "issued", 0)], Standing::Needed)]
+    #[case::taken_back(&[row("g-2", "revoked", 30), row("g-1", "issued", 30)], Standing::Revoked("g-2".into()))]
+    #[case::given_again(&[row("g-3", "issued", 30), row("g-2", "revoked", 30)], Standing::Given("g-3".into()))]
+    #[case::asked_for_after(&[row("g-2", "requested", 30), row("g-1", "issued", 30)], Standing::Given("g-1".into()))]
+    #[case::without_an_end(&[json!({ "grant": "g-1", "status": "issued" })], Standing::Needed)]
+    fn where_a_person_stands(#[case] rows: &[Value], #[case] expected: Standing) {
+        assert_eq!(stands(rows, NOW), expected);
+    }
 }

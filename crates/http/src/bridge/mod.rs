@@ -7,7 +7,7 @@
 
 pub mod commands;
 pub mod connection;
-mod consent;
+pub mod consent;
 pub mod feed;
 pub mod frames;
 pub mod health;

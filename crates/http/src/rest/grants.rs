@@ -160,7 +160,10 @@ pub async fn give(
         return Err(Problem::new(Code::SubjectRefused, why));
     }
     let answer = api.command("grant.issue", command).await?;
-    given(&answer).map(|shape| (StatusCode::CREATED, Json(shape)))
+    let shape = given(&answer)?;
+    // Whoever is told that it is given finds it so. It is given either way, so a projector that is late is no error.
+    let _folded = api.query("grant.get", json!({ "id": shape.grant, "min_seq": shape.seq })).await;
+    Ok((StatusCode::CREATED, Json(shape)))
 }
 
 /// Take a grant back. What runs under it is ended. An administrator may do it for others.

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod changes;
+pub mod consent;
 pub mod contracts;
 pub mod dispatches;
 pub mod follow_ups;
@@ -79,6 +80,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(workspaces::diff))
         .routes(routes!(grants::list, grants::give))
         .routes(routes!(grants::draft))
+        .routes(routes!(consent::consent))
         .routes(routes!(grants::one))
         .routes(routes!(grants::revoke))
         .routes(routes!(grants::launchers))

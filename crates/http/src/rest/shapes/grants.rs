@@ -137,3 +137,23 @@ pub struct LauncherShape {
     #[serde(flatten)]
     pub more: BTreeMap<String, Value>,
 }
+
+/// Whether the web chat may act for a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConsentShape {
+    /// needed, given or revoked.
+    pub state: String,
+    /// The grant that stands, or that was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+    /// GrantTerms of ledger.v2 to agree to, when they are needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub terms: Option<Value>,
+    /// What they let happen, one sentence a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
+    /// Digest of these words: what a consent names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement_digest: Option<String>,
+}
