@@ -1,6 +1,7 @@
 //! The whole process dies at every named point between two durable steps, and at any other moment. What was asked for
 //! is done all the same, once.
 
+use crate::crash_tool;
 use crate::launcher::unit;
 use crate::ledger::count;
 use crate::stack::{Options, Stack, fresh, next, random};
@@ -9,7 +10,8 @@ use rstest::rstest;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-/// The points of the table below; a point that is missing in it fails its own test.
+/// The points of the table below. A call of a tool has two more, and a table of its own; a point that is in neither fails
+/// its own test.
 const TABLE: [&str; 17] = [
     "au.before_decide",
     "au.after_decide",
@@ -29,13 +31,9 @@ const TABLE: [&str; 17] = [
     "gw.after_frame",
     "gw.after_model_call",
 ];
-/// Points of a call of a tool by way of the MCP door, which the small agent of this suite does not make: they are held by
-/// `a_tool_call_that_a_restart_cut_in_two…` of the engine, and not by a death of the process.
-const BY_OTHERS: [&str; 2] = ["gw.after_tool_intent", "gw.after_tool_call"];
-
 #[test]
 fn every_crash_point_is_in_the_table() {
-    assert_eq!([TABLE.as_slice(), &BY_OTHERS].concat(), POINTS);
+    assert_eq!([TABLE.as_slice(), &crash_tool::POINTS].concat(), POINTS);
 }
 
 /// Asserts that a dispatch was done, exactly once, and that nothing of it is left.

@@ -9,6 +9,7 @@ mod browser;
 mod c2sp;
 mod contents;
 mod crash;
+mod crash_tool;
 mod doors;
 mod grants;
 mod launcher;
