@@ -7,14 +7,15 @@ use crate::host::sources_are_real;
 use crate::spec::{Profile, create_body};
 use crate::status::status;
 use crate::verify::verify;
+use crate::wait::listen;
 use bollard::ClientVersion;
 use bollard::errors::Error as Bollard;
 use bollard::models::{ContainerInspectResponse, SystemInfoCgroupVersionEnum};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StartContainerOptions, StopContainerOptions, WaitContainerOptions,
+    StartContainerOptions, StopContainerOptions,
 };
-use custody_ports::containers::{BoxError, BoxSpec, BoxState, BoxStatus, Containers, EngineFacts};
+use custody_ports::containers::{BoxError, BoxSpec, BoxState, BoxStatus, Containers, End, EngineFacts, Listening};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,8 +29,6 @@ const API_OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_versio
 /// The client's own timeout: longer than any wait here, because it starts at the head of an answer and cannot say
 /// which call it ended. Ours end first.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2 * 86_400);
-/// Longest hint.
-const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Longest grace between TERM and KILL.
 const GRACE_MAX_S: u64 = 3_600;
 /// Inspect calls at one time while listing.
@@ -292,17 +291,14 @@ impl Docker {
         Ok(all)
     }
 
-    async fn wait_for_end(&self, name: &str, millis: u64) {
-        let Ok(clients) = self.clients().await else { return };
-        if !is_name(name) {
-            return;
-        }
-        let options = WaitContainerOptions { condition: "not-running".to_owned() };
-        let mut answers = Box::pin(clients.waiting.wait_container(name, Some(options)));
-        let limit = Duration::from_millis(millis).min(WAIT_MAX);
-        if tokio::time::timeout(limit, answers.next()).await.is_err() {
-            tracing::trace!(container = name, "still runs");
-        }
+    async fn listen_for(&self, name: &str, end: End) -> Result<Listening<'static>, BoxError> {
+        known_name(name)?;
+        let deadline = self.deadlines.control;
+        let late = |_| {
+            let waited = deadline.as_millis();
+            Err(BoxError::Unavailable(format!("wait at {}: no answer in {waited} ms", self.host)))
+        };
+        tokio::time::timeout(deadline, listen(&self.host, name, end)).await.unwrap_or_else(late)
     }
 
     async fn stop_box(&self, name: &str, grace_ms: u64) -> Result<(), BoxError> {
@@ -411,9 +407,8 @@ impl Containers for Docker {
     fn list<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> BoxFuture<'a, Result<Vec<BoxStatus>, BoxError>> {
         Box::pin(self.list_boxes(labels))
     }
-    /// Returns at once for a box that was not started, and when the engine cannot be asked: look, then come again.
-    fn wait_hint<'a>(&'a self, name: &'a str, millis: u64) -> BoxFuture<'a, ()> {
-        Box::pin(self.wait_for_end(name, millis))
+    fn listen<'a>(&'a self, name: &'a str, end: End) -> BoxFuture<'a, Result<Listening<'a>, BoxError>> {
+        Box::pin(async move { self.listen_for(name, end).await.map(|listening| -> Listening<'a> { listening }) })
     }
     fn stop<'a>(&'a self, name: &'a str, grace_ms: u64) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(self.stop_box(name, grace_ms))

@@ -9,6 +9,13 @@ use std::path::Path;
 /// Every source is there, and is itself and not a link to another place. The root may be reached through links: it
 /// is the operator's.
 pub(crate) async fn sources_are_real(spec: &BoxSpec, profile: &Profile) -> Result<(), BoxError> {
+    let (spec, profile) = (spec.clone(), profile.clone());
+    // One hop beside the loop for all of them.
+    let looked = tokio::task::spawn_blocking(move || look(&spec, &profile)).await;
+    looked.unwrap_or_else(|error| Err(BoxError::Refused(format!("mount sources were not looked at: {error}"))))
+}
+
+fn look(spec: &BoxSpec, profile: &Profile) -> Result<(), BoxError> {
     for mount in &spec.mounts {
         let Some((root, rest)) = below_root(mount, profile) else {
             return Err(BoxError::Refused(format!(
@@ -16,8 +23,8 @@ pub(crate) async fn sources_are_real(spec: &BoxSpec, profile: &Profile) -> Resul
                 mount.source.display()
             )));
         };
-        let wanted = canonical(root).await?.join(rest);
-        let found = canonical(&mount.source).await?;
+        let wanted = canonical(root)?.join(rest);
+        let found = canonical(&mount.source)?;
         if found != wanted {
             let source = mount.source.display();
             return Err(BoxError::Refused(format!("mount source {source} is a link to {}", found.display())));
@@ -26,10 +33,8 @@ pub(crate) async fn sources_are_real(spec: &BoxSpec, profile: &Profile) -> Resul
     Ok(())
 }
 
-async fn canonical(path: &Path) -> Result<std::path::PathBuf, BoxError> {
-    tokio::fs::canonicalize(path)
-        .await
-        .map_err(|error| BoxError::Refused(format!("mount source {}: {error}", path.display())))
+fn canonical(path: &Path) -> Result<std::path::PathBuf, BoxError> {
+    path.canonicalize().map_err(|error| BoxError::Refused(format!("mount source {}: {error}", path.display())))
 }
 
 #[cfg(test)]

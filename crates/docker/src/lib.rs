@@ -10,6 +10,7 @@ mod slots;
 pub mod spec;
 mod status;
 mod verify;
+mod wait;
 
 pub use check::BadSpec;
 pub use engine::{Deadlines, Docker};

@@ -4,7 +4,7 @@
 
 use custody_contracts::isolation::Sockets;
 use custody_docker::{Deadlines, Docker, Profile};
-use custody_ports::containers::{BoxError, BoxSpec, Containers};
+use custody_ports::containers::{BoxError, BoxSpec, Containers, End};
 use rstest::rstest;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -214,7 +214,7 @@ async fn a_mute_engine(#[case] make: fn() -> Fake) {
     unavailable(docker.remove("box-1").await);
     unavailable(docker.list(&labels).await);
     let why = unavailable(docker.facts().await);
-    docker.wait_hint("box-1", 400).await;
+    unavailable(docker.listen("box-1", End::Any).await.map(drop));
     assert!(why.contains("no answer in 400 ms"), "{why}");
     assert!(fake.seen.lock().unwrap().len() >= 9, "every call reached it");
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
@@ -328,6 +328,7 @@ async fn no_call_for_a_name_that_is_none(#[case] name: &str) {
     assert!(matches!(fake.docker.inspect(name).await, Err(BoxError::Refused(_))));
     assert!(matches!(fake.docker.start(name).await, Err(BoxError::Refused(_))));
     assert!(matches!(fake.docker.stop(name, 0).await, Err(BoxError::Refused(_))));
+    assert!(matches!(fake.docker.listen(name, End::Any).await, Err(BoxError::Refused(_))));
     assert!(matches!(fake.docker.remove(name).await, Err(BoxError::Refused(_))));
     assert!(matches!(
         fake.docker.create(&BoxSpec { name: name.to_owned(), ..spec() }).await,
@@ -335,6 +336,65 @@ async fn no_call_for_a_name_that_is_none(#[case] name: &str) {
     ));
     assert!(matches!(fake.docker.resolve_image("../containers/json").await, Err(BoxError::Refused(_))));
     assert_eq!(*fake.seen.lock().unwrap(), Vec::<String>::new());
+}
+
+/// An engine that answers a wait in two parts, each when it is told to.
+async fn slow_waiter(path: &Path, head: &'static str, tell: tokio::sync::oneshot::Receiver<&'static str>) -> String {
+    let listener = UnixListener::bind(path).unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") {
+        assert!(peer.read_buf(&mut asked).await.unwrap() > 0);
+    }
+    peer.write_all(head.as_bytes()).await.unwrap();
+    if let Ok(rest) = tell.await {
+        peer.write_all(rest.as_bytes()).await.unwrap();
+    }
+    String::from_utf8(asked).unwrap().lines().next().unwrap().to_owned()
+}
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[rstest]
+#[case::the_next_end(End::Next, "next-exit", Some("10\r\n{\"StatusCode\":0}\r\n"))]
+#[case::any_end(End::Any, "not-running", Some("10\r\n{\"StatusCode\":0}\r\n"))]
+#[case::the_engine_goes_away(End::Any, "not-running", None)]
+#[tokio::test]
+async fn listening_begins_with_the_head_of_the_answer_and_ends_with_what_comes_after(
+    #[case] end: End,
+    #[case] condition: &str,
+    #[case] rest: Option<&'static str>,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let engine = tokio::spawn({
+        let path = path.clone();
+        async move { slow_waiter(&path, HEAD, told).await }
+    });
+    while !path.exists() {
+        tokio::task::yield_now().await;
+    }
+    let docker = Docker::at(&format!("unix://{}", path.display()), profile(), deadlines()).unwrap();
+    let mut heard = docker.listen("box-1", end).await.unwrap();
+    assert!(futures::poll!(&mut heard).is_pending());
+    match rest {
+        Some(rest) => tell.send(rest).unwrap(),
+        None => drop(tell),
+    }
+    heard.await;
+    assert_eq!(engine.await.unwrap(), format!("POST /containers/box-1/wait?condition={condition} HTTP/1.1"));
+}
+
+#[rstest]
+#[case::nobody("404 {}", "does not exist")]
+#[case::bad(r#"400 {"message":"bad"}"#, "refused")]
+#[case::fell_over(r#"500 {"message":"oops"}"#, "status 500")]
+#[tokio::test]
+async fn who_is_not_listened_for_is_told_why(#[case] say: &'static str, #[case] words: &str) {
+    let fake = fake(&[("POST /containers/box-1/wait", say)]);
+    let refused = fake.docker.listen("box-1", End::Any).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains(words), "{refused}");
 }
 
 #[tokio::test]

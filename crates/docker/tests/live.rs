@@ -6,11 +6,16 @@ mod support;
 
 use bollard::query_parameters::LogsOptions;
 use custody_docker::verify;
-use custody_ports::containers::{BoxError, BoxState, Containers};
+use custody_ports::containers::{BoxError, BoxState, Containers, End};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use support::{Live, raw};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the engine may take to tell of an end that was.
+const HEARD_MAX: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_whole_life() {
@@ -65,7 +70,7 @@ async fn memory_beyond_the_limit() {
         let mut ended = live.run_to_end(&spec).await;
         // The engine hears of the kernel's kill a moment after the end, on a busy machine also later.
         while matches!(ended.state, BoxState::Exited { oom: false, .. }) && begin.elapsed() < Duration::from_secs(30) {
-            live.docker.wait_hint(&spec.name, 20).await;
+            tokio::time::sleep(LOOK).await;
             ended = live.docker.inspect(&spec.name).await.unwrap().unwrap();
         }
         assert_eq!(ended.state, BoxState::Exited { code, oom: true, error: None });
@@ -84,7 +89,7 @@ async fn processes_beyond_the_limit_and_no_other_box_feels_it() {
     let begin = Instant::now();
     while std::fs::read_to_string(&report).unwrap_or_default().is_empty() {
         assert!(begin.elapsed() < Duration::from_secs(30), "the bomb did not report");
-        live.docker.wait_hint(&first.name, 20).await;
+        tokio::time::sleep(LOOK).await;
     }
     assert_eq!(live.report("bomb"), [("fork".to_owned(), "399 EAGAIN".to_owned())]);
 
@@ -140,22 +145,39 @@ async fn what_is_not_there() {
     assert_eq!(live.docker.start(&name).await, Err(BoxError::NoSuchBox(name.clone())));
     assert_eq!(live.docker.stop(&name, 0).await, Err(BoxError::NoSuchBox(name.clone())));
     live.docker.remove(&name).await.unwrap();
-    let begin = Instant::now();
-    live.docker.wait_hint(&name, 30_000).await;
-    assert!(begin.elapsed() < Duration::from_secs(10), "an answer of any kind ends the wait");
+    let listening = live.docker.listen(&name, End::Any).await.map(drop);
+    assert_eq!(listening, Err(BoxError::NoSuchBox(name)));
 }
 
 #[tokio::test]
-async fn a_hint_ends_on_time_while_the_box_runs() {
+async fn an_end_is_heard_of_by_whoever_listened_before_the_start_however_short_the_life() {
+    let live = Live::start().await;
+    for n in 0..10 {
+        let spec = live.spec(&format!("short-{n}"), "seven");
+        live.docker.create(&spec).await.unwrap();
+        let mut next = live.docker.listen(&spec.name, End::Next).await.unwrap();
+        assert!(futures::poll!(&mut next).is_pending(), "it was not even started");
+        live.docker.start(&spec.name).await.unwrap();
+        tokio::time::timeout(HEARD_MAX, next).await.expect("its end was missed");
+        let ended = live.docker.inspect(&spec.name).await.unwrap().unwrap();
+        assert_eq!(ended.state, BoxState::Exited { code: 7, oom: false, error: None });
+        // Who comes late hears of it all the same, when any end will do.
+        let any = live.docker.listen(&spec.name, End::Any).await.unwrap();
+        tokio::time::timeout(HEARD_MAX, any).await.expect("it has ended");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_heard_of_a_box_that_runs_until_it_is_ended() {
     let live = Live::start().await;
     let spec = live.spec("runs", "sleep");
     live.docker.create(&spec).await.unwrap();
     live.docker.start(&spec.name).await.unwrap();
-    let begin = Instant::now();
-    live.docker.wait_hint(&spec.name, 200).await;
-    let took = begin.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(5), "{took:?}");
+    let mut ended = live.docker.listen(&spec.name, End::Any).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut ended).await.is_err());
     assert_eq!(live.docker.inspect(&spec.name).await.unwrap().unwrap().state, BoxState::Running);
+    live.docker.stop(&spec.name, 0).await.unwrap();
+    tokio::time::timeout(HEARD_MAX, ended).await.expect("its end was missed");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::job::{KubeSettings, LABEL_BOX, job, secret};
 use crate::status::{EXIT_CODE, EXIT_OOM, begun, status};
 use custody_contracts::ids::UnixMillis;
 use custody_ports::clock::Clock;
-use custody_ports::containers::{BoxError, BoxSpec, BoxState, BoxStatus, Containers, EngineFacts};
+use custody_ports::containers::{BoxError, BoxSpec, BoxState, BoxStatus, Containers, End, EngineFacts, Listening};
 use futures::future::BoxFuture;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -329,16 +329,19 @@ impl Containers for Kubernetes {
     fn list<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> BoxFuture<'a, Result<Vec<BoxStatus>, BoxError>> {
         Box::pin(self.every(labels))
     }
-    fn wait_hint<'a>(&'a self, name: &'a str, millis: u64) -> BoxFuture<'a, ()> {
+    /// By looking again and again: a Job that was not started is waited for like one that runs.
+    fn listen<'a>(&'a self, name: &'a str, _: End) -> BoxFuture<'a, Result<Listening<'a>, BoxError>> {
         Box::pin(async move {
-            let until = Instant::now() + Duration::from_millis(millis);
-            while Instant::now() < until {
-                let look = self.look(name).await;
-                if !matches!(look, Ok(Some(BoxStatus { state: BoxState::Created | BoxState::Running, .. }))) {
-                    return;
+            let listening: Listening<'a> = Box::pin(async move {
+                loop {
+                    let look = self.look(name).await;
+                    if !matches!(look, Ok(Some(BoxStatus { state: BoxState::Created | BoxState::Running, .. }))) {
+                        return;
+                    }
+                    tokio::time::sleep(LOOK).await;
                 }
-                tokio::time::sleep(LOOK).await;
-            }
+            });
+            Ok(listening)
         })
     }
     fn stop<'a>(&'a self, name: &'a str, grace_ms: u64) -> BoxFuture<'a, Result<(), BoxError>> {

@@ -158,6 +158,18 @@ impl EngineFacts {
     }
 }
 
+/// Which end of a box is listened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The one to come: for a box that is made and not started. Of one that has ended already nothing is ever heard.
+    Next,
+    /// That it does not run, now or later: for a box that was started. One that was not is heard of at once.
+    Any,
+}
+
+/// Comes to its end when a box has, or when nobody listens for that any more. May be dropped.
+pub type Listening<'a> = BoxFuture<'a, ()>;
+
 /// The container engine. Every call has a deadline of its own.
 pub trait Containers: Send + Sync {
     /// Whether this image id is here.
@@ -172,8 +184,9 @@ pub trait Containers: Send + Sync {
     fn inspect<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<BoxStatus>, BoxError>>;
     /// Every container that carries these labels, in any state.
     fn list<'a>(&'a self, labels: &'a BTreeMap<String, String>) -> BoxFuture<'a, Result<Vec<BoxStatus>, BoxError>>;
-    /// Waits until it has ended or `millis` are over: a hint that saves polling, never the truth.
-    fn wait_hint<'a>(&'a self, name: &'a str, millis: u64) -> BoxFuture<'a, ()>;
+    /// Listens for its end. Once this has answered, what it gave back comes to its end when the box has, however soon that
+    /// is, and also when nobody listens any more (the engine went away): then look, and listen anew.
+    fn listen<'a>(&'a self, name: &'a str, end: End) -> BoxFuture<'a, Result<Listening<'a>, BoxError>>;
     /// TERM, and KILL after the grace. Safe to call on one that has ended.
     fn stop<'a>(&'a self, name: &'a str, grace_ms: u64) -> BoxFuture<'a, Result<(), BoxError>>;
     /// Removes it by force. Safe to call on one that is gone.

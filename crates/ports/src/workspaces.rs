@@ -247,8 +247,6 @@ pub enum Owner {
 pub trait Workspaces: Send + Sync {
     /// Opens one. Nothing of its content is read before it is asked for.
     fn open<'a>(&'a self, workspace: &'a Workspace) -> BoxFuture<'a, Result<Box<dyn OpenWorkspace>, WorkspaceError>>;
-    /// Bytes and entries below a folder, as far as `most` bytes; follows no link.
-    fn usage<'a>(&'a self, folder: &'a Path, most: u64) -> BoxFuture<'a, Result<(u64, u64), WorkspaceError>>;
 }
 
 /// One workspace, with what was read of it so far. Each method that names commits needs a head that reaches them.

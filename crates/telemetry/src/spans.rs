@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The order of phases; a name that is not here comes after, by its letters.
-const PHASES: [&str; 6] = ["claim", "mount", "create", "boot", "first_frame", "first_byte"];
+const PHASES: [&str; 6] = ["claim", "create", "mount", "boot", "first_frame", "first_byte"];
 
 /// What a span is to the one that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,9 @@ use custody_contracts::canonical::digest;
 use custody_contracts::ids::UnixMillis;
 use custody_ports::blobs::{BlobError, Blobs};
 use custody_ports::clock::Clock;
-use custody_ports::containers::{BoxError, BoxSet, BoxSpec, BoxState, BoxStatus, Containers, EngineFacts};
+use custody_ports::containers::{
+    BoxError, BoxSet, BoxSpec, BoxState, BoxStatus, Containers, End, EngineFacts, Listening,
+};
 use custody_ports::inputs::Inputs;
 use custody_ports::output::{Output, OutputError, StoredChunk};
 use futures::StreamExt;
@@ -14,6 +16,7 @@ use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -158,6 +161,10 @@ impl Inputs for MemoryOutput {
 #[derive(Debug, Default)]
 pub struct FakeContainers {
     boxes: Mutex<BTreeMap<String, BoxStatus>>,
+    /// Counts changes of boxes, for those that listen for an end.
+    changes: watch::Sender<u64>,
+    /// What was asked, in order: the call and the box.
+    calls: Mutex<Vec<String>>,
     created: Mutex<Vec<String>>,
     images: Mutex<Vec<String>>,
     ends_at_once: Mutex<Option<i64>>,
@@ -198,6 +205,33 @@ impl FakeContainers {
     /// Puts a box there that nobody of ours created.
     pub fn plant(&self, status: BoxStatus) {
         lock(&self.boxes).insert(status.name.clone(), status);
+        self.changed("plant", "");
+    }
+
+    /// What was asked of one box, in order: `create`, `listen next`, `listen any`, `start`, `inspect`, `stop`, `remove`.
+    pub fn calls(&self, name: &str) -> Vec<String> {
+        let of = |call: &String| call.strip_suffix(name).and_then(|call| call.strip_suffix(' ')).map(str::to_owned);
+        lock(&self.calls).iter().filter_map(of).collect()
+    }
+
+    fn note(&self, call: &str, name: &str) {
+        lock(&self.calls).push([call, " ", name].concat());
+    }
+
+    fn changed(&self, call: &str, name: &str) {
+        self.note(call, name);
+        self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// Whether somebody who listens for the end of a box hears something now. As of the real engine: of a box that has
+    /// ended before one listened for its next end, nothing.
+    fn heard(&self, name: &str, end: End, ended_before: bool) -> bool {
+        match (lock(&self.boxes).get(name).map(|status| &status.state), end) {
+            (None, _) => true,
+            (Some(BoxState::Exited { .. }), End::Next) => !ended_before,
+            (Some(BoxState::Exited { .. } | BoxState::Created), End::Any) => true,
+            (Some(BoxState::Created | BoxState::Running), _) => false,
+        }
     }
 }
 
@@ -219,6 +253,7 @@ impl Containers for FakeContainers {
         } else {
             let id = digest(spec.name.as_bytes()).trim_start_matches("sha256:").to_owned();
             lock(&self.created).push(spec.name.clone());
+            self.note("create", &spec.name);
             boxes.insert(
                 spec.name.clone(),
                 BoxStatus {
@@ -245,7 +280,7 @@ impl Containers for FakeContainers {
     }
     fn start<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>> {
         let code = *lock(&self.ends_at_once);
-        let result = match lock(&self.boxes).get_mut(name) {
+        let started = match lock(&self.boxes).get_mut(name) {
             None => Err(BoxError::NoSuchBox(name.to_owned())),
             Some(status) => {
                 status.started_at = Some(UnixMillis(1_000));
@@ -257,9 +292,11 @@ impl Containers for FakeContainers {
                 Ok(())
             }
         };
-        Box::pin(async move { result })
+        self.changed("start", name);
+        Box::pin(async move { started })
     }
     fn inspect<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<BoxStatus>, BoxError>> {
+        self.note("inspect", name);
         let mut found = lock(&self.boxes).get(name).cloned();
         if let Some(BoxState::Exited { oom, .. }) = found.as_mut().map(|status| &mut status.state)
             && let Some(left) = lock(&self.oom_after).as_mut()
@@ -274,26 +311,34 @@ impl Containers for FakeContainers {
         let found = lock(&self.boxes).values().filter(wanted).cloned().collect();
         Box::pin(async move { Ok(found) })
     }
-    fn wait_hint<'a>(&'a self, _: &'a str, _: u64) -> BoxFuture<'a, ()> {
-        // Once around: whoever waits for a box on one thread must let the others go on.
-        let mut waited = false;
-        Box::pin(std::future::poll_fn(move |context| {
-            if std::mem::replace(&mut waited, true) {
-                return std::task::Poll::Ready(());
+    fn listen<'a>(&'a self, name: &'a str, end: End) -> BoxFuture<'a, Result<Listening<'a>, BoxError>> {
+        self.note(if end == End::Next { "listen next" } else { "listen any" }, name);
+        let ended = |status: &BoxStatus| matches!(status.state, BoxState::Exited { .. });
+        let ended_before = lock(&self.boxes).get(name).map(ended);
+        let mut changes = self.changes.subscribe();
+        let answer = match ended_before {
+            None => Err(BoxError::NoSuchBox(name.to_owned())),
+            Some(before) => {
+                let listening: Listening<'a> = Box::pin(async move {
+                    // The sender lives as long as these containers.
+                    let _ = changes.wait_for(|_| self.heard(name, end, before)).await;
+                });
+                Ok(listening)
             }
-            context.waker().wake_by_ref();
-            std::task::Poll::Pending
-        }))
+        };
+        Box::pin(async move { answer })
     }
     fn stop<'a>(&'a self, name: &'a str, _: u64) -> BoxFuture<'a, Result<(), BoxError>> {
         if let Some(status) = lock(&self.boxes).get_mut(name) {
             status.state = BoxState::Exited { code: 113, oom: false, error: None };
             status.finished_at = Some(UnixMillis(3_000));
         }
+        self.changed("stop", name);
         Box::pin(async { Ok(()) })
     }
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>> {
         lock(&self.boxes).remove(name);
+        self.changed("remove", name);
         Box::pin(async { Ok(()) })
     }
     fn facts(&self) -> BoxFuture<'_, Result<EngineFacts, BoxError>> {

@@ -161,12 +161,6 @@ impl Workspaces for MemoryWorkspaces {
         let opened = Opened { all: self.clone(), id: workspace.id.to_string() };
         ready(Ok(Box::new(opened) as Box<dyn OpenWorkspace>))
     }
-
-    fn usage<'a>(&'a self, folder: &'a Path, _most: u64) -> BoxFuture<'a, Result<(u64, u64), WorkspaceError>> {
-        let (mut files, mut left_out) = (Files::new(), Vec::new());
-        read_folder(folder, "", &WorkspaceLimits::default(), &mut files, &mut left_out);
-        ready(Ok((files.values().map(|b| b.len() as u64).sum(), files.len() as u64)))
-    }
 }
 
 impl OpenWorkspace for Opened {

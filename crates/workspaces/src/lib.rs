@@ -11,6 +11,7 @@ mod names;
 mod open;
 mod repository;
 mod seal;
+mod trees;
 mod walk;
 
 pub use bucket::{Buckets, FileObjects, S3Objects};

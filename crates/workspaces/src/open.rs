@@ -9,7 +9,7 @@ use crate::git::{Git, failed, find_program};
 use crate::heads::{Heads, mark};
 use crate::repository::Repository;
 use crate::seal::{self, Identities, SealError};
-use crate::walk;
+use crate::trees::Trees;
 use custody_contracts::canonical::digest;
 use custody_contracts::workspace::{Scheme, Workspace};
 use custody_ports::compared::{Compared, ComparedMax};
@@ -42,6 +42,8 @@ pub struct GitWorkspaces {
     keys: Keys,
     /// One at a time makes or fills a folder of the cache, also when several have the same workspace open.
     filling: Arc<Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>>,
+    /// What was listed of each repository of the cache. Of an encrypted workspace nothing is kept.
+    trees: Arc<Mutex<BTreeMap<PathBuf, Trees>>>,
     /// The highest head that was seen of each, so that seeking begins there.
     seen: Arc<Mutex<BTreeMap<String, u64>>>,
 }
@@ -71,6 +73,7 @@ impl GitWorkspaces {
             buckets,
             keys,
             filling: Arc::default(),
+            trees: Arc::default(),
             seen: Arc::default(),
         })
     }
@@ -101,6 +104,10 @@ impl GitWorkspaces {
         };
         let git = Git::new(&self.program, &dir);
         let at = git.clone();
+        let trees = match scratch {
+            None => self.trees.lock().unwrap_or_else(PoisonError::into_inner).entry(dir.clone()).or_default().clone(),
+            Some(_) => Trees::default(),
+        };
         let fetching = match scratch {
             None => self.filling.lock().unwrap_or_else(PoisonError::into_inner).entry(dir.clone()).or_default().clone(),
             Some(_) => Arc::default(),
@@ -112,7 +119,7 @@ impl GitWorkspaces {
         Ok(Opened(Arc::new(Inner {
             heads: Heads { id: id.clone(), objects },
             workspace: workspace.clone(),
-            repository: Repository { git, workspace: id },
+            repository: Repository { git, workspace: id, trees },
             all: self.clone(),
             fetching,
             _scratch: scratch,
@@ -134,11 +141,6 @@ impl Workspaces for GitWorkspaces {
             let opened = self.open_one(workspace).await?;
             Ok(Box::new(opened) as Box<dyn OpenWorkspace>)
         })
-    }
-
-    fn usage<'a>(&'a self, folder: &'a Path, most: u64) -> BoxFuture<'a, Result<(u64, u64), WorkspaceError>> {
-        let folder = folder.to_owned();
-        Box::pin(blocking(move || walk::usage(&folder, most)))
     }
 }
 

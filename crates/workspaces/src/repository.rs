@@ -4,6 +4,7 @@
 use crate::git::{ANSWER_BYTES_MAX, Git, Who, failed};
 use crate::heads::is_commit;
 use crate::names::{quoted, shown};
+use crate::trees::Trees;
 use crate::walk::{self, Item, Kind};
 use custody_contracts::canonical::digest;
 use custody_ports::objects::OBJECT_BYTES_MAX;
@@ -23,6 +24,7 @@ const CONFLICTS_MAX: usize = 50;
 pub(crate) struct Repository {
     pub(crate) git: Git,
     pub(crate) workspace: String,
+    pub(crate) trees: Trees,
 }
 
 impl Repository {
@@ -48,6 +50,17 @@ impl Repository {
 
     /// Everything in a commit, and the digest over the list.
     pub(crate) fn entries(&self, commit: &str) -> Result<(Vec<Entry>, String), WorkspaceError> {
+        if let Some(before) = self.trees.list(commit) {
+            return Ok(before);
+        }
+        let list = self.list(commit)?;
+        if is_commit(commit) {
+            self.trees.listed(commit, &list);
+        }
+        Ok(list)
+    }
+
+    fn list(&self, commit: &str) -> Result<(Vec<Entry>, String), WorkspaceError> {
         let out = self.git.ask("listing a tree", &["ls-tree", "-r", "-z", "-l", "--full-tree", commit], &[])?;
         let mut entries = Vec::new();
         let mut listed = Vec::new();
@@ -69,8 +82,15 @@ impl Repository {
     }
 
     fn tree_of(&self, commit: &str) -> Result<String, WorkspaceError> {
-        let tree = ["", commit, "^{tree}"].concat();
-        self.git.line("finding a tree", &["rev-parse", "--verify", "--end-of-options", &tree], &[])
+        if let Some(before) = self.trees.id(commit) {
+            return Ok(before);
+        }
+        let name = ["", commit, "^{tree}"].concat();
+        let tree = self.git.line("finding a tree", &["rev-parse", "--verify", "--end-of-options", &name], &[])?;
+        if is_commit(commit) {
+            self.trees.named(commit, &tree);
+        }
+        Ok(tree)
     }
 
     /// A working copy as a tree.

@@ -183,30 +183,3 @@ fn word(kind: FileType) -> &'static str {
         _ => "thing of no known kind",
     }
 }
-
-/// Bytes on the disk and entries below a folder, as far as `most` bytes and a million entries. Works while a box writes:
-/// what goes away meanwhile is not there.
-pub(crate) fn usage(folder: &Path, most: u64) -> Result<(u64, u64), WorkspaceError> {
-    const ENTRIES_MAX: u64 = 1_000_000;
-    let (mut bytes, mut entries) = (0u64, 0u64);
-    let mut left = vec![(root(folder)?, 1usize)];
-    while let Some((fd, depth)) = left.pop() {
-        let Ok(names) = names(&fd, ENTRIES_MAX) else { continue };
-        for name in names {
-            let Ok(facts) = stat(&fd, &name) else { continue };
-            entries += 1;
-            // An entry costs at least something: a million empty files fill a disk too.
-            bytes = bytes.saturating_add(u64::try_from(facts.st_blocks).unwrap_or(0).saturating_mul(512)).max(entries);
-            if bytes > most || entries > ENTRIES_MAX {
-                return Ok((bytes, entries));
-            }
-            if FileType::from_raw_mode(facts.st_mode) == FileType::Directory
-                && depth < 512
-                && let Ok(inner) = open_folder(&fd, &name)
-            {
-                left.push((inner, depth + 1));
-            }
-        }
-    }
-    Ok((bytes, entries))
-}

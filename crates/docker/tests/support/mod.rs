@@ -8,7 +8,7 @@ use bollard::query_parameters::{
 use custody_contracts::canonical::digest;
 use custody_contracts::isolation::Sockets;
 use custody_docker::{Docker, Profile};
-use custody_ports::containers::{BoxMount, BoxSpec, BoxState, BoxStatus, Containers};
+use custody_ports::containers::{BoxMount, BoxSpec, BoxState, BoxStatus, Containers, End};
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::PermissionsExt;
@@ -91,7 +91,8 @@ impl Live {
     pub async fn ended(&self, name: &str) -> BoxStatus {
         let begin = Instant::now();
         loop {
-            self.docker.wait_hint(name, 5_000).await;
+            let ended = self.docker.listen(name, End::Any).await.unwrap();
+            let _late = tokio::time::timeout(LIFE_MAX, ended).await;
             let status = self.docker.inspect(name).await.unwrap().unwrap();
             if matches!(status.state, BoxState::Exited { .. }) {
                 return status;

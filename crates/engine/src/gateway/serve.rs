@@ -81,13 +81,15 @@ pub(super) async fn serve(
             return;
         }
     };
-    let calls = recorded(&gateway, &dispatch, 'm').await;
-    let tape = match repeats(&claimed.admitted.unit) {
-        None => None,
-        Some(one) => {
-            Some(Arc::new(Tape::of(one, &claimed.admitted, gateway.log.as_ref(), gateway.blobs.as_ref()).await))
-        }
+    let tape = async {
+        let one = repeats(&claimed.admitted.unit)?;
+        Some(Arc::new(Tape::of(one, &claimed.admitted, gateway.log.as_ref(), gateway.blobs.as_ref()).await))
     };
+    // The relay too, while the box is being made: its worker's first word then waits for nothing. One that cannot be had
+    // is asked for again by the worker's connection.
+    let attempt = claimed.claim.attempt;
+    let relay = Relay::open(gateway.output.clone(), &dispatch, attempt);
+    let (calls, tape, relay) = tokio::join!(recorded(&gateway, &dispatch, 'm'), tape, relay);
     let shared = Arc::new(Shared {
         gateway,
         claimed,
@@ -96,7 +98,7 @@ pub(super) async fn serve(
         exhausted: Mutex::default(),
         tape,
         mcp: OnceCell::new(),
-        relay: Mutex::new(None),
+        relay: Mutex::new(relay.ok()),
         calls: AtomicU32::new(calls),
         open_calls: watch::channel(0).0,
         worker: watch::channel(0).0,
@@ -295,14 +297,27 @@ fn read_message(line: &[u8]) -> Result<WorkerMessage, ChannelError> {
 }
 
 async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Result<(), ChannelError> {
+    let mut slot = shared.relay.lock().await;
+    let mut relay = match slot.take() {
+        Some(relay) => relay,
+        None => {
+            let claim = &shared.claimed.claim;
+            Relay::open(shared.gateway.output.clone(), claim.dispatch.as_str(), claim.attempt).await?
+        }
+    };
+    let talked = talk(shared, &mut relay, io).await;
+    // A topic that somebody else has written, or that could not be written, is looked at anew by the next connection. So
+    // is one whose connection was given up in the middle of a write: then this is not reached.
+    if !matches!(talked, Err(ChannelError::Relay(_))) {
+        *slot = Some(relay);
+    }
+    talked
+}
+
+/// One worker's frames into the topic, and what is said to it back, until it goes away.
+async fn talk(shared: &Shared, relay: &mut Relay, io: TokioIo<hyper::upgrade::Upgraded>) -> Result<(), ChannelError> {
     let (reader, mut writer) = tokio::io::split(io);
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
-    let mut slot = shared.relay.lock().await;
-    if slot.is_none() {
-        let claim = &shared.claimed.claim;
-        *slot = Some(Relay::open(shared.gateway.output.clone(), claim.dispatch.as_str(), claim.attempt).await?);
-    }
-    let Some(relay) = slot.as_mut() else { return Ok(()) };
     let mut line = Vec::new();
     let mut flush_at: Option<tokio::time::Instant> = None;
     let mut pace = Pace::full(tokio::time::Instant::now());
@@ -351,13 +366,19 @@ async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Resu
                 }
             }
             WorkerMessage::Frame { frame } => {
-                let now = relay.take(frame)?;
+                let whole = relay.take(frame)?;
                 crash::point("gw.after_frame");
-                if now {
+                let now = tokio::time::Instant::now();
+                // A timer would be late by up to a millisecond. What has come already goes along.
+                let due = relay.is_waiting() && pace.due(now) <= now && !reader.buffer().contains(&b'\n');
+                if whole || due {
                     flush_at = None;
+                    if !whole {
+                        pace.spend(now);
+                    }
                     publish(shared, relay, &mut writer).await?;
                 } else if relay.is_waiting() && flush_at.is_none() {
-                    flush_at = Some(pace.due(tokio::time::Instant::now()));
+                    flush_at = Some(pace.due(now));
                 }
             }
         }

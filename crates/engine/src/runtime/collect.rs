@@ -60,9 +60,11 @@ pub(super) async fn collect(runtime: &Runtime, dispatch: &str, folder: &Path, ki
     let mut collected = Collected::default();
     let chunks = chunks(runtime, dispatch).await;
     read_chunks(&mut collected, dispatch, &chunks);
-    collected.usage = model_usage(runtime, dispatch).await;
-    collected.exhausted = exhausted(runtime, dispatch).await;
-    match left_session(folder, kind, runtime.config.limits.session_bytes).await {
+    let session = left_session(folder, kind, runtime.config.limits.session_bytes);
+    let (usage, exhausted, session) =
+        tokio::join!(model_usage(runtime, dispatch), exhausted(runtime, dispatch), session);
+    (collected.usage, collected.exhausted) = (usage, exhausted);
+    match session {
         Ok(bytes) => collected.session_bytes = bytes,
         Err(why) => collected.session_problem = Some(format!("session file not taken: {why}")),
     }

@@ -16,6 +16,8 @@ mod reap;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod tests_start;
 mod view;
 mod workload;
 pub(crate) mod workspaces;

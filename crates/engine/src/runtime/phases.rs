@@ -1,8 +1,9 @@
 //! How long each phase of a start took, as the run's events tell it. Pure arithmetic over times that others read. Must
 //! never be what a decision depends on.
 //!
-//! The phases of a start follow each other: `admit` (stored to decided), `queue` (to the claim), `claim`, `mount` (folders,
-//! session file, the gateway's socket, and for a warm box its mounts), `create`, `boot` (the engine's start call). A run's
+//! The phases of a start follow each other: `admit` (stored to decided), `queue` (to the claim), `claim`, `create` (to the
+//! box that is made), `mount` (what workspaces' files, session file and the gateway's socket took beyond that, at the same
+//! time; all of it, with its mounts, for a warm box), `boot` (the engine's start call, and its turn for it). A run's
 //! end adds `first_frame` (from the engine's time of the start, or from the mounts of a warm box, to the worker's first frame) and `first_byte` (from
 //! there to the first frame that the agent caused).
 

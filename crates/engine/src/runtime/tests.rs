@@ -30,7 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-const IMAGE: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(super) const IMAGE: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 pub(crate) fn admitted(id: &str, session: &str) -> DispatchAdmitted {
     DispatchAdmitted {
@@ -73,7 +73,7 @@ pub(crate) async fn put(log: &MemoryLog, event: LedgerEvent, id: &str) -> Seq {
 }
 
 /// The workspace that every dispatch of these tests mounts.
-async fn register(log: &MemoryLog) {
+pub(super) async fn register(log: &MemoryLog) {
     let document = custody_contracts::workspace::Workspace {
         id: WorkspaceId::parse("default").unwrap(),
         bucket: "file:///nowhere".into(),
@@ -89,12 +89,12 @@ async fn register(log: &MemoryLog) {
     }
 }
 
-async fn admit(log: &MemoryLog, id: &str, session: &str) {
+pub(super) async fn admit(log: &MemoryLog, id: &str, session: &str) {
     register(log).await;
     put(log, LedgerEvent::Dispatch(DispatchEvent::Admitted(Box::new(admitted(id, session)))), id).await;
 }
 
-fn runtime(log: &MemoryLog, containers: Arc<FakeContainers>, folder: &Path) -> Runtime {
+pub(super) fn runtime(log: &MemoryLog, containers: Arc<FakeContainers>, folder: &Path) -> Runtime {
     Runtime {
         log: Arc::new(log.clone()),
         signer: Arc::new(RoleKey::from_seed(Role::Runtime, &[2; 32])),
@@ -133,14 +133,14 @@ fn runtime(log: &MemoryLog, containers: Arc<FakeContainers>, folder: &Path) -> R
 }
 
 /// Plays the gateway's part: a socket that accepts for this dispatch.
-fn open_socket(folder: &Path, dispatch: &str) -> tokio::net::UnixListener {
+pub(super) fn open_socket(folder: &Path, dispatch: &str) -> tokio::net::UnixListener {
     let gw = folder.join("runs").join(dispatch).join("gw");
     std::fs::create_dir_all(&gw).unwrap();
     tokio::net::UnixListener::bind(gw.join("gw.sock")).unwrap()
 }
 
 /// Run events of a dispatch, once it has ended.
-async fn ended(log: &MemoryLog, dispatch: &str) -> Vec<RunEvent> {
+pub(super) async fn ended(log: &MemoryLog, dispatch: &str) -> Vec<RunEvent> {
     let mut tail = log.tail(Seq(1)).await.unwrap();
     let mut events = Vec::new();
     while let Some(Ok(stored)) = tail.next().await {
@@ -157,7 +157,7 @@ async fn ended(log: &MemoryLog, dispatch: &str) -> Vec<RunEvent> {
     events
 }
 
-fn finished(events: &[RunEvent]) -> &custody_contracts::events::RunFinished {
+pub(super) fn finished(events: &[RunEvent]) -> &custody_contracts::events::RunFinished {
     match events.last() {
         Some(RunEvent::Finished(f)) => f,
         other => panic!("not finished: {other:?}"),
@@ -298,44 +298,6 @@ async fn two_runtimes_never_start_one_dispatch_twice() {
     created.dedup();
     assert_eq!(created.len(), ids.len());
     assert_eq!(containers.created().len(), ids.len(), "no name was created twice");
-}
-
-#[rstest]
-#[case::created(BoxState::Created)]
-#[case::running(BoxState::Exited { code: 3, oom: false, error: None })]
-#[tokio::test]
-async fn a_claim_of_an_earlier_life_goes_on_with_its_box(#[case] state: BoxState) {
-    let (log, folder) = (MemoryLog::new(), tempfile::tempdir().unwrap());
-    let containers = Arc::new(FakeContainers::with_images(&[IMAGE]).ending_at_once(3));
-    admit(&log, "d-1", "s-1").await;
-    let one = runtime(&log, containers.clone(), folder.path());
-    let admitted = admitted("d-1", "s-1");
-    let deadline = UnixMillis(2_000_000);
-    let spec = super::box_spec("i-1", &admitted, 1, deadline, folder.path(), &one.config.limits);
-    let claim = super::plan::claim("i-1", &admitted, &spec, None, deadline, Vec::new());
-    put(&log, LedgerEvent::Run(RunEvent::Claimed(claim)), "d-1").await;
-    containers.plant(BoxStatus {
-        id: "b".repeat(64),
-        name: "custody-d-1".into(),
-        labels: spec.labels,
-        state,
-        created_at: UnixMillis(0),
-        started_at: None,
-        finished_at: None,
-        set: None,
-        pid: None,
-    });
-    let cancel = CancellationToken::new();
-    let task = tokio::spawn(run(one, cancel.clone()));
-    let events = ended(&log, "d-1").await;
-    assert!(
-        matches!(events.as_slice(), [RunEvent::Claimed(_), RunEvent::Started(_), RunEvent::Finished(_)]),
-        "{events:?}"
-    );
-    assert_eq!(finished(&events).exit_code, Some(3));
-    cancel.cancel();
-    task.await.unwrap().unwrap();
-    assert!(containers.created().is_empty(), "no second box");
 }
 
 #[tokio::test]

@@ -27,8 +27,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often a bucket is asked for the commit that a run begins with.
 const BASE_TRIES_MAX: usize = 4;
-/// How often the use of working copies is measured.
-const USAGE_EVERY: Duration = Duration::from_millis(500);
 /// Commits that are looked through for an earlier life's work.
 const LOOKED_THROUGH_MAX: usize = 1_000;
 /// The same, where there is no base.
@@ -67,15 +65,17 @@ pub(crate) fn copy_of(run_folder: &Path, workspace: &str) -> PathBuf {
 /// The commits that a run begins with. A workspace whose bucket does not answer is left out, and then the run does not
 /// start: the claim must be made to record that.
 pub(super) async fn bases(runtime: &Runtime, shared: &Shared, open: &Open) -> Vec<MountBase> {
-    let mut mounts = Vec::new();
-    for mount in &open.admitted.unit.workspaces {
-        let Some(document) = shared.with(|view| view.workspace(mount.id.as_str()).cloned()) else { continue };
+    let all = open.admitted.unit.workspaces.iter().map(|mount| async move {
+        let document = shared.with(|view| view.workspace(mount.id.as_str()).cloned())?;
         match asked_again(runtime, &document).await {
-            Ok(head) => mounts.push(MountBase { workspace: mount.id.clone(), mode: mount.mode, base: head.trunk }),
-            Err(error) => tracing::warn!(%error, workspace = %mount.id, "no commit to begin with"),
+            Ok(head) => Some(MountBase { workspace: mount.id.clone(), mode: mount.mode, base: head.trunk }),
+            Err(error) => {
+                tracing::warn!(%error, workspace = %mount.id, "no commit to begin with");
+                None
+            }
         }
-    }
-    mounts
+    });
+    futures::future::join_all(all).await.into_iter().flatten().collect()
 }
 
 /// A bucket that is away for a moment costs no dispatch.
@@ -98,40 +98,63 @@ async fn head_of(runtime: &Runtime, document: &Workspace) -> Result<Head, Worksp
     runtime.workspaces.open(document).await?.found().await
 }
 
-/// Puts the files of every workspace where they are mounted.
+/// Makes the folder of every workspace, empty: its files come with [`fill`].
 ///
 /// # Errors
 /// A sentence with a stable code first.
-pub(super) async fn prepare(run: &One<'_>) -> Result<(), String> {
+pub(super) fn places(run: &One<'_>) -> Result<(), String> {
     for mount in &run.open.admitted.unit.workspaces {
         let id = mount.id.as_str();
-        let Some(document) = run.shared.with(|view| view.workspace(id).cloned()) else {
-            return Err(format!("WORKSPACE_MISSING: workspace {id} is not registered; custody workspace new {id}"));
-        };
-        let Some(base) = run.claimed.mounts.iter().find(|m| m.workspace == mount.id) else {
-            return Err(format!(
-                "WORKSPACE_UNAVAILABLE: the bucket of workspace {id} did not answer when the run was claimed; launch again (custody doctor)"
-            ));
-        };
-        put(run, &document, &base.base).await.map_err(|e| refused(id, &e))?;
+        known(run, id)?;
+        place(run, id).map_err(|e| refused(id, &e))?;
     }
     Ok(())
 }
 
-async fn put(run: &One<'_>, document: &Workspace, base: &str) -> Result<(), WorkspaceError> {
+/// Puts the files of every workspace into its folder.
+///
+/// # Errors
+/// A sentence with a stable code first.
+pub(super) async fn fill(run: &One<'_>) -> Result<(), String> {
+    let all = run.open.admitted.unit.workspaces.iter().map(|mount| async move {
+        let (document, base) = known(run, mount.id.as_str())?;
+        put(run, &document, &base).await.map_err(|e| refused(mount.id.as_str(), &e))
+    });
+    // Each to its end: what writes into a folder must not go on when the folder is removed.
+    futures::future::join_all(all).await.into_iter().collect()
+}
+
+/// A workspace and the commit that the run begins with.
+fn known(run: &One<'_>, id: &str) -> Result<(Workspace, String), String> {
+    let Some(document) = run.shared.with(|view| view.workspace(id).cloned()) else {
+        return Err(format!("WORKSPACE_MISSING: workspace {id} is not registered; custody workspace new {id}"));
+    };
+    match run.claimed.mounts.iter().find(|m| m.workspace.as_str() == id) {
+        Some(mount) => Ok((document, mount.base.clone())),
+        None => Err(format!(
+            "WORKSPACE_UNAVAILABLE: the bucket of workspace {id} did not answer when the run was claimed; launch again (custody doctor)"
+        )),
+    }
+}
+
+fn place(run: &One<'_>, id: &str) -> Result<(), WorkspaceError> {
     let io = |e: std::io::Error| WorkspaceError::Failed { doing: "making a working copy", why: e.to_string() };
-    let copy = copy_of(run.folder, document.id.as_str());
+    let copy = copy_of(run.folder, id);
     // What an earlier life began is begun again: no box has seen it.
     match std::fs::remove_dir_all(&copy) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
     }
     std::fs::create_dir_all(&copy).map_err(io)?;
-    let uid = run.runtime.config.classes.box_uid();
-    collect::give_to_box(&copy, uid).map_err(io)?;
+    collect::give_to_box(&copy, run.runtime.config.classes.box_uid()).map_err(io)
+}
+
+async fn put(run: &One<'_>, document: &Workspace, base: &str) -> Result<(), WorkspaceError> {
+    let copy = copy_of(run.folder, document.id.as_str());
+    let owner = Owner::Box(run.runtime.config.classes.box_uid());
     let open = run.runtime.workspaces.open(document).await?;
     let head = open.found().await?;
-    open.check_out(&head, base, &copy, Owner::Box(uid), run.runtime.config.workspace_limits).await
+    open.check_out(&head, base, &copy, owner, run.runtime.config.workspace_limits).await
 }
 
 fn refused(id: &str, error: &WorkspaceError) -> String {
@@ -148,29 +171,6 @@ fn code_of(error: &WorkspaceError) -> &'static str {
         WorkspaceError::Corrupt { .. } | WorkspaceError::Missing(_) => "WORKSPACE_CORRUPT",
         WorkspaceError::TooLarge { code, .. } => code,
         WorkspaceError::Failed { .. } => "WORKSPACE_FAILED",
-    }
-}
-
-/// Waits until a working copy has outgrown its limit; never ends otherwise. What is said then is the run's detail.
-pub(super) async fn outgrown(run: &One<'_>) -> String {
-    let most = run.runtime.config.workspace_limits.total_bytes;
-    let written: Vec<&WorkspaceId> =
-        run.open.admitted.unit.workspaces.iter().filter(|m| m.mode != Mode::Ro).map(|m| &m.id).collect();
-    if written.is_empty() {
-        return std::future::pending().await;
-    }
-    loop {
-        tokio::time::sleep(USAGE_EVERY).await;
-        for id in &written {
-            let copy = copy_of(run.folder, id.as_str());
-            match run.runtime.workspaces.usage(&copy, most).await {
-                Ok((bytes, _)) if bytes > most => {
-                    return format!("WORKSPACE_FULL: workspace {id} holds more than {most} bytes; the box was ended");
-                }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, workspace = %id, "use not measured"),
-            }
-        }
     }
 }
 

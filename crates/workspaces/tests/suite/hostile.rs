@@ -249,16 +249,3 @@ async fn a_bucket_that_was_tampered_with_is_said_to_be_damaged() {
     let read = open.tree(&head, &head.trunk).await;
     assert!(matches!(read, Err(WorkspaceError::Corrupt { .. })), "{read:?}");
 }
-
-#[tokio::test]
-async fn the_use_of_a_copy_is_counted_while_it_grows_and_without_following() {
-    let m = mounted().await;
-    symlink("/", m.path("root")).unwrap();
-    let (before, entries) = m._folder.one.usage(m.copy.path(), u64::MAX).await.unwrap();
-    assert!(entries == 2 && before < 100_000, "{before} {entries}");
-    std::fs::write(m.path("grown"), vec![1u8; 3 << 20]).unwrap();
-    let (after, _) = m._folder.one.usage(m.copy.path(), u64::MAX).await.unwrap();
-    assert!(after >= 3 << 20, "{after}");
-    let (cut, _) = m._folder.one.usage(m.copy.path(), 1 << 20).await.unwrap();
-    assert!(cut > 1 << 20);
-}

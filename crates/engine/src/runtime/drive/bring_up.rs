@@ -10,14 +10,24 @@ use custody_contracts::ids::UnixMillis;
 use custody_contracts::unit::Start;
 use custody_domain::queue::Caps;
 use custody_domain::run::RunCommand;
-use custody_ports::containers::{BoxError, BoxSet, BoxState, BoxStatus};
+use custody_ports::containers::{BoxError, BoxSet, BoxState, BoxStatus, End, Listening};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 
 /// How long the gateway may take to open a dispatch's socket.
 const SOCKET_WAIT: Duration = Duration::from_secs(15);
 /// How often a create or start is tried when the engine does not answer.
 const ENGINE_TRIES_MAX: u32 = 60;
+
+/// Whether a box is made before it is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Making {
+    ToDo,
+    /// By an earlier life.
+    Done,
+}
 
 /// What came of creating a box.
 enum Made {
@@ -26,11 +36,27 @@ enum Made {
     NoImage(String),
 }
 
-impl One<'_> {
+/// A box that runs, or has run.
+pub(super) struct Up<'a> {
+    pub(super) started: RunStarted,
+    /// What the engine said of it just now.
+    pub(super) seen: Option<BoxStatus>,
+    /// Where its end is heard of, from before its start on.
+    pub(super) listening: Option<Listening<'a>>,
+}
+
+impl Up<'_> {
+    /// One that an earlier life, or the pool, has started.
+    pub(super) fn found(started: RunStarted) -> Self {
+        Self { started, seen: None, listening: None }
+    }
+}
+
+impl<'a> One<'a> {
     /// From the claim to a box that runs, or has run.
-    pub(super) async fn bring_up(&self) -> Result<RunStarted, CannotStart> {
+    pub(super) async fn bring_up(&self) -> Result<Up<'a>, CannotStart> {
         if let Some(started) = &self.open.started {
-            return Ok(started.clone());
+            return Ok(Up::found(started.clone()));
         }
         if let Err(missing) = self.class {
             return Err(CannotStart(missing.to_string()));
@@ -41,31 +67,65 @@ impl One<'_> {
         // out by creating.
         let there = if self.fresh { None } else { self.own().await? };
         if self.blank.is_some() || there.as_ref().is_some_and(|status| self.is_awake_or_blank(status)) {
-            return self.wake(phases, there).await;
+            return self.wake(phases, there).await.map(Up::found);
         }
-        if there.is_none() {
-            self.may_start().await?;
-            self.folders().await?;
-            let permit = self.shared.starts.acquire().await;
-            // The engine makes the box while the gateway opens the socket in the folder that it mounts.
-            let (socket, created) = tokio::try_join!(self.timed(self.wait_for_socket()), self.timed(self.create()))?;
-            phases.lap("mount", socket);
-            phases.lap("create", created);
-            crash::point("rt.after_create");
-            self.start().await?;
-            drop(permit);
-            phases.lap("boot", self.now());
-        } else if there.as_ref().is_some_and(|status| status.state == BoxState::Created) {
-            self.start().await?;
-            phases.lap("boot", self.now());
-        }
+        let listening = match there.map(|status| status.state) {
+            None => self.begin(&mut phases, Making::ToDo).await?,
+            Some(BoxState::Created) => self.begin(&mut phases, Making::Done).await?,
+            Some(BoxState::Running | BoxState::Exited { .. }) => None,
+        };
         crash::point("rt.after_start_call");
         let Some(status) = self.own().await? else {
             return Err(CannotStart("the box was removed before it started".into()));
         };
         let started_at = status.started_at.unwrap_or_else(|| self.now());
-        let in_force = status.set.map(|set| self.in_force(set, false));
-        self.record_start(status.id, started_at, phases, in_force).await
+        let in_force = status.set.clone().map(|set| self.in_force(set, false));
+        let started = self.record_start(status.id.clone(), started_at, phases, in_force).await?;
+        Ok(Up { started, seen: Some(status), listening })
+    }
+
+    /// Makes the box and fills its folders at the same time, listens for its end, and starts it. A box that an earlier
+    /// life made gets its folders anew: what that life had put there may be half of it.
+    async fn begin(&self, phases: &mut Phases, making: Making) -> Result<Option<Listening<'a>>, CannotStart> {
+        self.may_start().await?;
+        self.places()?;
+        let filled = AtomicBool::new(false);
+        let filling = async {
+            let done = self.fill().await;
+            filled.store(true, Ordering::Relaxed);
+            done.map(|()| self.now())
+        };
+        let engine = async {
+            let permit = self.starts().await;
+            if making == Making::ToDo {
+                self.create().await?;
+            }
+            // Without it the end is still found out, by looking.
+            let listening = self.listen(End::Next).await.ok();
+            // A bucket that is slow must not keep others from the engine.
+            let permit = permit.filter(|_| filled.load(Ordering::Relaxed));
+            Ok::<_, CannotStart>((permit, listening, self.now()))
+        };
+        // Each is waited for, also when the other failed: nothing may write into the folders while they are removed.
+        let (filled_at, made) =
+            tokio::join!(filling, async { tokio::try_join!(self.timed(self.wait_for_socket()), engine) });
+        let (socket_at, (permit, listening, made_at)) = made?;
+        phases.lap("create", made_at);
+        phases.lap("mount", socket_at.max(filled_at?));
+        crash::point("rt.after_create");
+        let permit = match permit {
+            None => self.starts().await,
+            permit => permit,
+        };
+        self.start().await?;
+        drop(permit);
+        phases.lap("boot", self.now());
+        Ok(listening)
+    }
+
+    /// A place among the starts under way. They are never closed.
+    async fn starts(&self) -> Option<SemaphorePermit<'a>> {
+        self.shared.starts.acquire().await.ok()
     }
 
     /// The event that says that the box runs.
@@ -183,23 +243,31 @@ impl One<'_> {
         }
     }
 
-    /// Folders and session file.
-    pub(super) async fn folders(&self) -> Result<(), CannotStart> {
+    /// The folders that the box mounts, empty: all that the engine wants to be there before it makes a box.
+    pub(super) fn places(&self) -> Result<(), CannotStart> {
         let io = |what: &str, path: &Path, e: std::io::Error| CannotStart(format!("{what} {}: {e}", path.display()));
-        workspaces::prepare(self).await.map_err(CannotStart)?;
+        workspaces::places(self).map_err(CannotStart)?;
         let session = self.folder.join("session");
-        let uid = self.runtime.config.classes.box_uid();
         std::fs::create_dir_all(&session).map_err(|e| io("making", &session, e))?;
         std::fs::create_dir_all(self.folder.join("gw")).map_err(|e| io("making", self.folder, e))?;
-        collect::give_to_box(&session, uid).map_err(|e| io("giving away", &session, e))?;
-        if let Some(digest) = &self.claimed.resume_digest {
-            let bytes = workspaces::session_bytes(self, digest).await;
-            let bytes = bytes.map_err(|e| CannotStart(format!("the session file cannot be restored: {e}")))?;
-            let kind = self.open.admitted.runner.session_kind;
-            collect::restore(self.folder, kind, &bytes, uid)
-                .map_err(|e| CannotStart(format!("the session cannot be restored: {e}")))?;
-        }
-        Ok(())
+        collect::give_to_box(&session, self.runtime.config.classes.box_uid())
+            .map_err(|e| io("giving away", &session, e))
+    }
+
+    /// What is in them when the box starts: the workspaces' files, and the session.
+    pub(super) async fn fill(&self) -> Result<(), CannotStart> {
+        let (copies, session) = tokio::join!(workspaces::fill(self), self.restore_session());
+        copies.map_err(CannotStart)?;
+        session
+    }
+
+    async fn restore_session(&self) -> Result<(), CannotStart> {
+        let Some(digest) = &self.claimed.resume_digest else { return Ok(()) };
+        let bytes = workspaces::session_bytes(self, digest).await;
+        let bytes = bytes.map_err(|e| CannotStart(format!("the session file cannot be restored: {e}")))?;
+        let (kind, uid) = (self.open.admitted.runner.session_kind, self.runtime.config.classes.box_uid());
+        collect::restore(self.folder, kind, &bytes, uid)
+            .map_err(|e| CannotStart(format!("the session cannot be restored: {e}")))
     }
 
     pub(super) async fn wait_for_socket(&self) -> Result<(), CannotStart> {

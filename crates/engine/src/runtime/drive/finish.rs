@@ -3,7 +3,7 @@
 
 use super::super::collect::{self, Collected};
 use super::super::workspaces;
-use super::disk::{disarm, writable};
+use super::disk::disarm;
 use super::{One, append, remove_folder};
 use crate::crash;
 use custody_contracts::events::{RunFinished, RunStarted, StopReason, Usage};
@@ -34,7 +34,7 @@ impl One<'_> {
         let kind = admitted.runner.session_kind;
         let mut collected = collect::collect(self.runtime, self.dispatch(), self.folder, kind).await;
         // Only now: a session folder with such a file is refused whole.
-        let folders = writable(self.spec.mounts.iter().map(|m| (m.source.as_path(), m.read_only)));
+        let folders: Vec<_> = self.writable().into_iter().map(|one| one.folder).collect();
         let disarmed = tokio::task::spawn_blocking(move || disarm(&folders)).await.unwrap_or_default();
         if disarmed > 0 {
             tracing::warn!(

@@ -12,7 +12,7 @@ mod watch;
 use super::isolation::{Class, ClassMissing};
 use super::phases::Phases;
 use super::pool::Blank;
-use super::{Runtime, Shared, plan, workload};
+use super::{Runtime, Shared, plan, workload, workspaces};
 use crate::runtime::view::{Open, Stop};
 use claim::Claim;
 use custody_contracts::canonical::derived_id;
@@ -22,6 +22,7 @@ use custody_contracts::ids::UnixMillis;
 use custody_domain::run::{Run, RunCommand, RunRefusal};
 use custody_ledger::{Command, Entity, Outcome, handle, handle_new};
 use custody_ports::containers::{BoxSpec, BoxStatus};
+use disk::Writable;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ pub(super) async fn drive(runtime: &Runtime, shared: &Shared, dispatch: &str) {
         Ok(()) | Err(_) => run.bring_up().await,
     };
     let finished = match up {
-        Ok(started) => run.watch(started).await,
+        Ok(up) => run.watch(up).await,
         Err(CannotStart(why)) => run.never_started(why).await,
     };
     run.finish(finished).await;
@@ -143,6 +144,17 @@ impl One<'_> {
     /// The stop that was asked for, as it stands now.
     fn stop(&self) -> Option<Stop> {
         self.shared.with(|view| view.get(self.dispatch()).and_then(|open| open.stop.clone()))
+    }
+
+    /// What its box may write on this machine.
+    fn writable(&self) -> Vec<Writable> {
+        let mounted = &self.open.admitted.unit.workspaces;
+        let copy_at = |source: &Path| {
+            let of = |id: &str| workspaces::copy_of(self.folder, id) == source;
+            mounted.iter().find(|mount| of(mount.id.as_str())).map(|mount| mount.id.to_string())
+        };
+        let one = |source: &Path| Writable { folder: source.to_owned(), workspace: copy_at(source) };
+        self.spec.mounts.iter().filter(|mount| !mount.read_only).map(|mount| one(&mount.source)).collect()
     }
 
     fn is_own(&self, status: &BoxStatus) -> bool {

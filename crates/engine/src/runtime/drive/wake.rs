@@ -20,8 +20,9 @@ impl One<'_> {
         // With its socket in place an earlier life gave it everything, and its agent may have begun.
         if !self.shared.pool.bound(&self.spec.name) {
             self.may_start().await?;
-            self.folders().await?;
-            self.wait_for_socket().await?;
+            self.places()?;
+            let (filled, socket) = tokio::join!(self.fill(), self.wait_for_socket());
+            filled.and(socket)?;
             self.shared.pool.bind(&self.spec.name, self.spec).map_err(|error| CannotStart(error.to_string()))?;
             phases.lap("mount", self.now());
         }
