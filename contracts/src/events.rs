@@ -3,6 +3,7 @@
 //! An enum per kind, matched without a wildcard, so that a new event breaks every fold that must think about it.
 //! Long because the events are one list, and the matches that keep it whole stand beside it.
 
+use crate::approval::{ApprovalEvent, ApprovedBy, ToolAwaiting};
 use crate::grant::GrantEvent;
 use crate::ids::{DispatchId, GrantId, LauncherId, RunnerName, SessionId, Subject, UnixMillis};
 use crate::isolation::{Isolation, Sockets};
@@ -32,11 +33,13 @@ pub enum Kind {
     Workspace,
     /// Written by authority.
     Grant,
+    /// Written by authority.
+    Approval,
 }
 
 impl Kind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Dispatch,
         Kind::Run,
         Kind::Effect,
@@ -45,6 +48,7 @@ impl Kind {
         Kind::Checkpoint,
         Kind::Workspace,
         Kind::Grant,
+        Kind::Approval,
     ];
 
     /// The subject token.
@@ -58,6 +62,7 @@ impl Kind {
             Kind::Checkpoint => "checkpoint",
             Kind::Workspace => "workspace",
             Kind::Grant => "grant",
+            Kind::Approval => "approval",
         }
     }
 
@@ -69,9 +74,13 @@ impl Kind {
     /// The one role that may append this kind.
     pub fn writer(self) -> Role {
         match self {
-            Kind::Dispatch | Kind::Launcher | Kind::Key | Kind::Checkpoint | Kind::Workspace | Kind::Grant => {
-                Role::Authority
-            }
+            Kind::Dispatch
+            | Kind::Launcher
+            | Kind::Key
+            | Kind::Checkpoint
+            | Kind::Workspace
+            | Kind::Grant
+            | Kind::Approval => Role::Authority,
             Kind::Run => Role::Runtime,
             Kind::Effect => Role::Gateway,
         }
@@ -657,6 +666,9 @@ pub struct ToolIntended {
     /// Digest of the tool as it was offered: its document, and the definition of it that was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_digest: Option<String>,
+    /// The approval that it rests on; absent for a call that needed none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovedBy>,
 }
 
 /// What a policy said, and which rule of it.
@@ -813,6 +825,8 @@ pub enum EffectEvent {
     ToolFinished(ToolFinished),
     /// A tool call was refused.
     ToolRefused(ToolRefused),
+    /// A tool call waits for a person.
+    ToolAwaiting(Box<ToolAwaiting>),
     /// A budget is nearly used up.
     BudgetWarned(Budget),
     /// A budget is used up: the dispatch ends.
@@ -827,6 +841,7 @@ impl EffectEvent {
             EffectEvent::ToolIntended(e) => &e.dispatch,
             EffectEvent::ToolFinished(e) => &e.dispatch,
             EffectEvent::ToolRefused(e) => &e.dispatch,
+            EffectEvent::ToolAwaiting(e) => &e.dispatch,
             EffectEvent::BudgetWarned(e) | EffectEvent::BudgetExhausted(e) => &e.dispatch,
         }
     }
@@ -839,6 +854,7 @@ impl EffectEvent {
             EffectEvent::ToolIntended(e) => format!("{}-t{}", e.dispatch, e.n),
             EffectEvent::ToolFinished(e) => format!("{}-t{}", e.dispatch, e.n),
             EffectEvent::ToolRefused(e) => format!("{}-t{}", e.dispatch, e.n),
+            EffectEvent::ToolAwaiting(e) => e.card(),
             EffectEvent::BudgetWarned(e) | EffectEvent::BudgetExhausted(e) => format!("{}-budget", e.dispatch),
         }
     }
@@ -980,6 +996,8 @@ pub enum LedgerEvent {
     Workspace(WorkspaceEvent),
     /// Kind grant.
     Grant(GrantEvent),
+    /// Kind approval.
+    Approval(ApprovalEvent),
 }
 
 /// Why data is not the event that its type names.
@@ -999,7 +1017,7 @@ pub enum DecodeError {
 }
 
 /// (CloudEvents type, shape of ledger.v2) of every event, in the order of the contract.
-pub const TYPES: [(&str, &str); 31] = [
+pub const TYPES: [(&str, &str); 34] = [
     ("custody.dispatch.admitted.v1", "DispatchAdmitted"),
     ("custody.dispatch.refused.v1", "DispatchRefused"),
     ("custody.dispatch.stop_requested.v1", "DispatchStopRequested"),
@@ -1031,6 +1049,9 @@ pub const TYPES: [(&str, &str); 31] = [
     ("custody.grant.issued.v1", "GrantIssued"),
     ("custody.grant.refused.v1", "GrantRefused"),
     ("custody.grant.revoked.v1", "GrantRevoked"),
+    ("custody.effect.tool_awaiting.v1", "ToolAwaiting"),
+    ("custody.approval.decided.v1", "ApprovalDecided"),
+    ("custody.approval.expired.v1", "ApprovalExpired"),
 ];
 
 fn data<'a, T: Deserialize<'a>>(shape: &'static str, raw: &'a str) -> Result<T, DecodeError> {
@@ -1100,6 +1121,11 @@ impl LedgerEvent {
             "custody.grant.issued.v1" => L::Grant(GrantEvent::Issued(Box::new(data("GrantIssued", raw)?))),
             "custody.grant.refused.v1" => L::Grant(GrantEvent::Refused(Box::new(data("GrantRefused", raw)?))),
             "custody.grant.revoked.v1" => L::Grant(GrantEvent::Revoked(data("GrantRevoked", raw)?)),
+            "custody.effect.tool_awaiting.v1" => {
+                L::Effect(EffectEvent::ToolAwaiting(Box::new(data("ToolAwaiting", raw)?)))
+            }
+            "custody.approval.decided.v1" => L::Approval(ApprovalEvent::Decided(data("ApprovalDecided", raw)?)),
+            "custody.approval.expired.v1" => L::Approval(ApprovalEvent::Expired(data("ApprovalExpired", raw)?)),
             other => return Err(DecodeError::UnknownType(other.chars().take(120).collect())),
         })
     }
@@ -1139,6 +1165,9 @@ impl LedgerEvent {
             L::Grant(GrantEvent::Issued(_)) => 28,
             L::Grant(GrantEvent::Refused(_)) => 29,
             L::Grant(GrantEvent::Revoked(_)) => 30,
+            L::Effect(EffectEvent::ToolAwaiting(_)) => 31,
+            L::Approval(ApprovalEvent::Decided(_)) => 32,
+            L::Approval(ApprovalEvent::Expired(_)) => 33,
         };
         TYPES[index]
     }
@@ -1154,6 +1183,7 @@ impl LedgerEvent {
             LedgerEvent::Checkpoint(_) => Kind::Checkpoint,
             LedgerEvent::Workspace(_) => Kind::Workspace,
             LedgerEvent::Grant(_) => Kind::Grant,
+            LedgerEvent::Approval(_) => Kind::Approval,
         }
     }
 
@@ -1194,6 +1224,9 @@ impl LedgerEvent {
             L::Grant(GrantEvent::Issued(e)) => serde_json::to_value(e),
             L::Grant(GrantEvent::Refused(e)) => serde_json::to_value(e),
             L::Grant(GrantEvent::Revoked(e)) => serde_json::to_value(e),
+            L::Effect(EffectEvent::ToolAwaiting(e)) => serde_json::to_value(e),
+            L::Approval(ApprovalEvent::Decided(e)) => serde_json::to_value(e),
+            L::Approval(ApprovalEvent::Expired(e)) => serde_json::to_value(e),
         }
     }
 

@@ -3,10 +3,12 @@
 //! Pure: no clock, no socket, no file. The schemas are compiled in; the same bytes are validated at publish and at
 //! consume. Nothing here decides anything: rules live in `domain`.
 
+pub mod approval;
 pub mod asyncapi;
 pub mod box_protocol;
 mod bundle;
 pub mod canonical;
+pub mod card;
 pub mod catalogue;
 pub mod cloudevent;
 pub mod envelope;

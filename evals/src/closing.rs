@@ -206,7 +206,7 @@ fn admitted(slice: &Slice) -> Check {
             LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => {
                 admitted.insert(e.dispatch.as_str());
             }
-            LedgerEvent::Run(_) | LedgerEvent::Effect(_) => {
+            LedgerEvent::Run(_) | LedgerEvent::Effect(_) | LedgerEvent::Approval(_) => {
                 check.looked_at += 1;
                 let dispatch = event.dispatch().unwrap_or_default();
                 if !admitted.contains(dispatch) {

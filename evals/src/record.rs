@@ -199,6 +199,7 @@ fn dispatch_of(event: &LedgerEvent) -> Option<&str> {
         LedgerEvent::Workspace(custody_contracts::workspace::WorkspaceEvent::ProposalOpened(e)) => {
             Some(e.proposal.as_str())
         }
+        LedgerEvent::Approval(e) => Some(e.dispatch().as_str()),
         LedgerEvent::Launcher(_)
         | LedgerEvent::Key(_)
         | LedgerEvent::Checkpoint(_)

@@ -113,9 +113,10 @@ impl Projection for Audit {
                 if !running {
                     let what = match e {
                         EffectEvent::ModelCalled(_) => "a model was called for a dispatch that no runtime claimed",
-                        EffectEvent::ToolIntended(_) | EffectEvent::ToolFinished(_) | EffectEvent::ToolRefused(_) => {
-                            "a tool was called for a dispatch that no runtime claimed"
-                        }
+                        EffectEvent::ToolIntended(_)
+                        | EffectEvent::ToolFinished(_)
+                        | EffectEvent::ToolRefused(_)
+                        | EffectEvent::ToolAwaiting(_) => "a tool was called for a dispatch that no runtime claimed",
                         EffectEvent::BudgetWarned(_) | EffectEvent::BudgetExhausted(_) => {
                             "a budget was used by a dispatch that no runtime claimed"
                         }
@@ -128,6 +129,12 @@ impl Projection for Audit {
                 state.edit(&["key/", &e.kid].concat()).key_role = Some(e.role.as_str().to_owned());
             }
             LedgerEvent::Key(KeyEvent::Retired(e)) => state.edit(&["key/", &e.kid].concat()).retired = true,
+            LedgerEvent::Approval(e) => {
+                let running = chain(state, e.dispatch().as_str(), recorded).seen.contains('c');
+                if !running {
+                    anomaly(state, recorded, "a call was decided about of a dispatch that no runtime claimed");
+                }
+            }
             // Counted above; who may do what was decided before it was written.
             LedgerEvent::Workspace(_) => {}
             LedgerEvent::Grant(e) => {

@@ -135,7 +135,8 @@ impl Projection for Dispatches {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }

@@ -94,7 +94,8 @@ impl Projection for Grants {
                 | LedgerEvent::Launcher(_)
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
-                | LedgerEvent::Workspace(_),
+                | LedgerEvent::Workspace(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }

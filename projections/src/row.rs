@@ -1,5 +1,6 @@
 //! One line of the audit tail from one recorded event. The same function serves the command line and the screens.
 
+use custody_contracts::approval::{ApprovalEvent, Choice};
 use custody_contracts::events::{
     Budget, CheckpointEvent, DispatchEvent, EffectEvent, EffectOutcome, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
     StopReason, ToolPhase,
@@ -107,6 +108,10 @@ fn of_event(event: &LedgerEvent) -> Said {
             let object = format!("{tool} #{}{times}: {}: {}", e.n, e.reason, e.detail);
             said("refused", Some(e.dispatch.as_str()), None, object)
         }
+        LedgerEvent::Effect(EffectEvent::ToolAwaiting(e)) => {
+            let object = format!("{} #{} waits for a person by rule {}, {}", e.tool, e.n, e.policy.rule, e.args_digest);
+            said("ok", Some(e.dispatch.as_str()), Some(e.scope.clone()), object)
+        }
         LedgerEvent::Effect(EffectEvent::BudgetWarned(e)) => {
             said("ok", Some(e.dispatch.as_str()), None, budget("nearly used up", e))
         }
@@ -130,6 +135,18 @@ fn of_event(event: &LedgerEvent) -> Said {
             said("ok", None, None, format!("{} messages, root {}", e.size, e.root))
         }
         LedgerEvent::Workspace(e) => on_workspace(e),
+        LedgerEvent::Approval(ApprovalEvent::Decided(e)) => {
+            let outcome = if e.decision == Choice::Reject { "refused" } else { "ok" };
+            let why = e.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            let what = e.args_digest.as_ref().map_or_else(String::new, |digest| format!(", {digest}"));
+            let object =
+                format!("card {} version {}: {} by {}{what}{why}", e.card, e.version, e.decision.as_str(), e.by);
+            said(outcome, Some(e.dispatch.as_str()), Some("approval:decide".into()), object)
+        }
+        LedgerEvent::Approval(ApprovalEvent::Expired(e)) => {
+            let object = format!("card {} version {} expired undecided", e.card, e.version);
+            said("refused", Some(e.dispatch.as_str()), None, object)
+        }
         LedgerEvent::Grant(e) => on_grant(e),
     }
 }

@@ -139,7 +139,8 @@ impl Projection for Usage {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }
@@ -160,7 +161,7 @@ fn on_effect(state: &mut Table<UsageRow>, recorded: &Recorded, effect: &EffectEv
         EffectEvent::ModelCalled(e) => (Sums::of(e), e.upstream.as_str(), e.model.as_str()),
         EffectEvent::ToolFinished(_) => (Sums { tool_calls: 1, ..Sums::default() }, "", ""),
         EffectEvent::ToolRefused(e) => (Sums { refused_tool_calls: e.count, ..Sums::default() }, "", ""),
-        EffectEvent::ToolIntended(_) => return,
+        EffectEvent::ToolIntended(_) | EffectEvent::ToolAwaiting(_) => return,
         EffectEvent::BudgetWarned(e) | EffectEvent::BudgetExhausted(e) => {
             let word = if matches!(effect, EffectEvent::BudgetWarned(_)) { "low" } else { "out" };
             let said = format!("{word} {} {}", e.scope.as_str(), e.measure.as_str());

@@ -112,7 +112,8 @@ impl Projection for Workspaces {
                 | LedgerEvent::Launcher(_)
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }

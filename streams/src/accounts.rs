@@ -87,8 +87,9 @@ const API_ALL: &str = "$JS.API.>";
 /// What services may reach in LOG beside the API, each as far as its own permissions go.
 const DOORS: [&str; 7] = [LEDGER_ALL, OUT_ALL, IN_ALL, "$O.blobs.>", "$O.workspaces.>", "$JS.ACK.>", "$JS.FC.>"];
 
-/// What a person may command over the web: their dispatches and their grants. Launchers and keys are an operator's.
-const API_COMMANDS: [&str; 2] = ["command.dispatch.>", "command.grant.>"];
+/// What a person may command over the web: their dispatches, their grants, and what waits for them. Launchers and keys are
+/// an operator's.
+const API_COMMANDS: [&str; 3] = ["command.dispatch.>", "command.grant.>", "command.approval.>"];
 
 /// What the push consumers of a user deliver to, before the last token; from its inbox prefix.
 pub fn deliver_prefix(inbox_prefix: &str) -> String {
@@ -238,6 +239,9 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
         ServiceUser::Authority => {
             publish.extend(list(&[REPLY_ALL, IN_ALL]));
             publish.extend(looks(LAUNCH));
+            // What a person edits of a call that waits: kept by digest, as the arguments of every call are.
+            publish.extend(reads(BLOBS));
+            publish.push("$O.blobs.>".to_owned());
             for verb in ["CREATE", "INFO", "MSG.NEXT"] {
                 publish.push(["$JS.API.CONSUMER.", verb, ".", LAUNCH, ".", LAUNCH_CONSUMER].concat());
             }
@@ -272,6 +276,8 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
             publish.extend(API_COMMANDS.map(str::to_owned));
             publish.extend(list(&[QUERY_ALL, CONTENT_ALL]));
             publish.extend(reads(OUTPUT));
+            // The arguments of a call that waits: who decides sees exactly what would be done.
+            publish.extend(reads(BLOBS));
         }
         ServiceUser::Operator => {
             publish.extend(list(&[COMMAND_ALL, QUERY_ALL]));

@@ -586,6 +586,7 @@ mod tests {
     #[case::secret_as_recipient("[workspaces]\nrecipients = [\"AGE-SECRET-KEY-1QQQQQQQ\"]", "no age recipient")]
     #[case::limits("[workspaces]\ntotal_bytes = 1", "total_bytes")]
     #[case::server("[tools.servers.mail]\nurl = \"mail\"", "https://host/path")]
+    #[case::approval("[tools]\napproval_ms = 0", "approval_ms")]
     #[case::server_name("[tools.servers.a__b]\nurl = \"https://mail\"", "two underscores")]
     #[case::secret_by_value("[tools.servers.mail]\nurl = \"https://mail\"\ncred_ref = \"sk-1\"", "secret://")]
     #[case::server_key("[tools.servers.mail]\nurl = \"https://mail\"\nkey = \"sk-1\"", "unknown field")]

@@ -1,5 +1,6 @@
 //! The ledger's enums as each decider's own event type, and back.
 
+use custody_contracts::approval::ApprovalEvent;
 use custody_contracts::events::{
     CheckpointEvent, DispatchEvent, EffectEvent, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
 };
@@ -45,6 +46,9 @@ event_type!(
 event_type!(
     /// An event of the checkpoint chain.
     OfCheckpoint, CheckpointEvent, Checkpoint);
+event_type!(
+    /// An event of one approval.
+    OfApproval, ApprovalEvent, Approval);
 event_type!(
     /// An event of one workspace.
     OfWorkspace, WorkspaceEvent, Workspace);

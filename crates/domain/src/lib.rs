@@ -3,6 +3,7 @@
 //! No clock, no socket, no log line. Every folder looks alike: `mod` (types), `decide`, `evolve`, tests.
 
 pub mod admission;
+pub mod approval;
 pub mod budget;
 pub mod checkpoint;
 pub mod dispatch;

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// Every point, in the order of the walk. The crash tests go through all of them.
-pub const POINTS: [&str; 19] = [
+pub const POINTS: [&str; 21] = [
     "au.before_decide",
     "au.after_decide",
     "au.after_reply",
@@ -22,6 +22,8 @@ pub const POINTS: [&str; 19] = [
     "rt.after_remove",
     "gw.after_frame",
     "gw.after_model_call",
+    "gw.after_card",
+    "gw.before_release",
     "gw.after_tool_intent",
     "gw.after_tool_call",
 ];

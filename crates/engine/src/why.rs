@@ -1,9 +1,11 @@
 //! Why something happened: the ladder from an effect to the person, with every signature on it checked. Must never call
 //! a chain proved whose keys the ledger did not introduce.
 
+use custody_contracts::approval::{ApprovalEvent, Choice};
 use custody_contracts::envelope::split_signature;
 use custody_contracts::events::{
-    DispatchEvent, EffectEvent, GrantCheck, KeyEvent, Kind, LauncherEvent, LedgerEvent, RunEvent, SignatureCheck,
+    DispatchEvent, EffectEvent, GrantCheck, KeyEvent, Kind, LauncherEvent, LedgerEvent, RuledBy, RunEvent,
+    SignatureCheck,
 };
 use custody_contracts::grant::GrantEvent;
 use custody_contracts::messages::AuditRow;
@@ -182,6 +184,15 @@ fn of_focus(recorded: &[Recorded], one: &Recorded, focus: u64) -> bool {
     recorded.iter().any(|r| r.seq.0 == focus && r.entity == one.entity)
 }
 
+/// The same, for the card of an effect: its approval has the effect's id.
+fn of_card(recorded: &[Recorded], one: &Recorded, focus: u64) -> bool {
+    recorded.iter().any(|r| r.seq.0 == focus && r.entity.id == one.entity.id)
+}
+
+fn ruled(by: &RuledBy) -> String {
+    format!(", rule {} of policy {}", by.rule, by.digest)
+}
+
 fn ladder(recorded: &[Recorded], focus: u64, launcher: Option<&(u64, String)>, grants: &[Rung]) -> Vec<Rung> {
     let mut rungs = Vec::new();
 
@@ -197,8 +208,9 @@ fn ladder(recorded: &[Recorded], focus: u64, launcher: Option<&(u64, String)>, g
                 );
             }
             Some(LedgerEvent::Effect(EffectEvent::ToolIntended(e))) if of_focus(recorded, one, focus) => {
+                let rule = e.policy.as_ref().map_or_else(String::new, ruled);
                 let words = format!(
-                    "gateway {}, tool {} under scope {}, arguments {}",
+                    "gateway {}{rule}, tool {} under scope {}, arguments {}",
                     one.envelope.keyid, e.tool, e.scope, e.args_digest
                 );
                 put("let through by", words, seq);
@@ -208,7 +220,33 @@ fn ladder(recorded: &[Recorded], focus: u64, launcher: Option<&(u64, String)>, g
                 put("came to", format!("{}{why} after {} ms", e.phase.as_str(), e.duration_ms), seq);
             }
             Some(LedgerEvent::Effect(EffectEvent::ToolRefused(e))) if one.seq.0 == focus => {
-                put("refused by", format!("gateway {}: {}: {}", one.envelope.keyid, e.reason, e.detail), seq);
+                let rule = e.policy.as_ref().map_or_else(String::new, ruled);
+                put("refused by", format!("gateway {}{rule}: {}: {}", one.envelope.keyid, e.reason, e.detail), seq);
+            }
+            Some(LedgerEvent::Effect(EffectEvent::ToolAwaiting(e))) if of_card(recorded, one, focus) => {
+                let words = format!(
+                    "gateway {}{}, tool {} under scope {}, arguments {}",
+                    one.envelope.keyid,
+                    ruled(&e.policy),
+                    e.tool,
+                    e.scope,
+                    e.args_digest
+                );
+                put("proposed as", format!("card {} by {words}", e.card()), seq);
+            }
+            Some(LedgerEvent::Approval(ApprovalEvent::Decided(e))) if of_card(recorded, one, focus) => {
+                let what = match e.decision {
+                    Choice::Approve => "approved by",
+                    Choice::Edit => "edited by",
+                    Choice::Reject => "rejected by",
+                    Choice::Defer => "put off by",
+                };
+                let shown = e.args_digest.as_ref().map_or_else(String::new, |digest| format!(", arguments {digest}"));
+                let why = e.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+                put(what, format!("{}, card {} version {}{shown}{why}", e.by, e.card, e.version), seq);
+            }
+            Some(LedgerEvent::Approval(ApprovalEvent::Expired(e))) if of_card(recorded, one, focus) => {
+                put("expired", format!("card {} version {}, undecided", e.card, e.version), seq);
             }
             Some(LedgerEvent::Run(RunEvent::Finished(e))) => {
                 let session = e

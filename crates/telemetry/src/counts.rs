@@ -278,6 +278,10 @@ impl Counts {
                 BudgetScope::Subject => "BUDGET_OF_SUBJECT",
                 BudgetScope::Launcher => "BUDGET_OF_LAUNCHER",
             }),
+            EffectEvent::ToolAwaiting(e) => {
+                let tool = self.tools.value(&e.tool);
+                self.tool_calls.with_label_values(&[&*tool, "waits"]).inc();
+            }
             EffectEvent::ToolIntended(_) | EffectEvent::BudgetWarned(_) => {}
         }
     }

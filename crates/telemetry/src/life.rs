@@ -166,7 +166,8 @@ impl Lives {
             | LedgerEvent::Key(_)
             | LedgerEvent::Checkpoint(_)
             | LedgerEvent::Workspace(_)
-            | LedgerEvent::Grant(_) => None,
+            | LedgerEvent::Grant(_)
+            | LedgerEvent::Approval(_) => None,
         }
     }
 
@@ -198,7 +199,7 @@ impl Lives {
                 let name = e.tool.clone().unwrap_or_else(|| UNNAMED.into());
                 (&e.dispatch, Call { what: Called::Tool, name, end_ms, duration_ms: 0, ok: false, seq })
             }
-            EffectEvent::BudgetWarned(_) | EffectEvent::BudgetExhausted(_) => return,
+            EffectEvent::ToolAwaiting(_) | EffectEvent::BudgetWarned(_) | EffectEvent::BudgetExhausted(_) => return,
         };
         if let Some(life) = self.open.get_mut(dispatch.as_str()).filter(|life| life.calls.len() < CALLS_MAX) {
             life.calls.push(call);

@@ -7,6 +7,7 @@ mod said;
 use crate::check::Check;
 use crate::diff::{FieldDiff, fields};
 use crate::slice::{Event, LaunchLine, Slice};
+use custody_contracts::approval::{ApprovalEvent, ToolAwaiting};
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{
     CheckpointEvent, DispatchAdmitted, DispatchEvent, EffectEvent, KeyEvent, LaunchRef, LauncherEvent, LedgerEvent,
@@ -15,6 +16,7 @@ use custody_contracts::events::{
 use custody_contracts::grant::GrantEvent;
 use custody_contracts::ids::UnixMillis;
 use custody_contracts::workspace::WorkspaceEvent;
+use custody_domain::approval::{ApprovalCommand, ApprovalState, Approvals, Decide};
 use custody_domain::checkpoint::{CheckpointChain, CheckpointState};
 use custody_domain::dispatch::{Dispatch, DispatchCommand, DispatchState};
 use custody_domain::effect::{Effect, EffectCommand, EffectState};
@@ -23,7 +25,7 @@ use custody_domain::grant::{Book, Facts, GrantCommand, GrantState, Grants, may_i
 use custody_domain::key::{Key, KeyCommand, KeyState};
 use custody_domain::launcher::{Launcher, LauncherCommand, LauncherState};
 use custody_domain::run::{Run, RunCommand, RunState};
-use custody_domain::tool::judge_again;
+use custody_domain::tool::{Approved, judge_again, wait_again};
 use custody_domain::workspace::{WorkspaceCommand, WorkspaceState, Workspaces};
 use custody_ledger::Decider;
 use serde::Serialize;
@@ -108,6 +110,9 @@ struct States<'a> {
     admitted: BTreeMap<String, Admitted>,
     runs: BTreeMap<String, RunState>,
     effects: BTreeMap<String, EffectState>,
+    /// What waits for a person, by card, and what was decided about it, with the sequence of the last decision.
+    waiting: BTreeMap<String, ToolAwaiting>,
+    approvals: BTreeMap<String, (ApprovalState, u64)>,
     keys: BTreeMap<String, KeyState>,
     checkpoints: CheckpointState,
     workspaces: BTreeMap<String, WorkspaceState>,
@@ -172,6 +177,7 @@ impl States<'_> {
                 compare::<Run>(event, known, id, &state(&self.runs, id), command, &self.attribution(id))
             }
             LedgerEvent::Effect(effect) => self.effect(event, known, effect),
+            LedgerEvent::Approval(approval) => self.approval(event, known, approval),
             LedgerEvent::Launcher(launcher) => {
                 let (id, command) = match launcher {
                     LauncherEvent::Registered(e) => (&e.launcher, LauncherCommand::Register(e.clone())),
@@ -259,14 +265,32 @@ impl States<'_> {
             EffectEvent::ToolRefused(e) => EffectCommand::Refuse(e.clone()),
             EffectEvent::BudgetWarned(e) => EffectCommand::Warn(e.clone()),
             EffectEvent::BudgetExhausted(e) => EffectCommand::Exhaust(e.clone()),
-            EffectEvent::ToolIntended(recorded) => {
+            EffectEvent::ToolAwaiting(recorded) => {
                 let Some(admitted) = self.admitted.get(dispatch) else {
                     return Some(divergence(event, format!("{dispatch}, whose tool call it is, was never admitted")));
                 };
                 if now.is_recorded() {
                     return Some(divergence(event, "another call stands under this number"));
                 }
-                return match judge_again(&admitted.event, recorded) {
+                let grant = admitted.event.grant.id().and_then(|id| self.book.document(id.as_str()));
+                return match wait_again(&admitted.event, recorded, grant) {
+                    Ok(again) if again == **recorded => None,
+                    Ok(_) => Some(divergence(event, "what waits does not come out as recorded")),
+                    Err(refusal) => Some(divergence(event, format!("the call is refused now: {refusal}"))),
+                };
+            }
+            EffectEvent::ToolIntended(recorded) => {
+                let Some(admitted) = self.admitted.get(dispatch) else {
+                    return Some(divergence(event, format!("{dispatch}, whose tool call it is, was never admitted")));
+                };
+                if now.is_recorded() != recorded.approval.is_some() || now.is_recorded() != now.waits() {
+                    return Some(divergence(event, "another call stands under this number, or none that waited"));
+                }
+                let approved = match self.approved(&id, event) {
+                    Ok(approved) => approved,
+                    Err(found) => return Some(found),
+                };
+                return match judge_again(&admitted.event, recorded, approved.as_ref()) {
                     Ok(intended) if intended == *recorded => None,
                     Ok(_) => Some(divergence(event, "the intent does not come out as recorded")),
                     Err(refusal) => {
@@ -278,6 +302,46 @@ impl States<'_> {
             }
         };
         compare::<Effect>(event, known, &id, &now, command, &self.attribution(dispatch))
+    }
+
+    /// The approval of a call that waited; `None` for a call that did not.
+    fn approved(&self, card: &str, event: &Event) -> Result<Option<Approved>, Divergence> {
+        let Some(awaiting) = self.waiting.get(card) else { return Ok(None) };
+        let (state, seq) = self.approvals.get(card).cloned().unwrap_or_default();
+        let now = UnixMillis::parse(&event.recorded.envelope.time).unwrap_or(UnixMillis(u64::MAX));
+        match Approved::of(awaiting, &state, seq, now) {
+            Ok(approved) => Ok(Some(approved)),
+            Err(refusal) => {
+                let mut found = divergence(event, format!("the call is refused now: {refusal}"));
+                found.reversal = Some(Reversal::AllowedToRefusal);
+                Err(found)
+            }
+        }
+    }
+
+    /// A decision about a card, taken again.
+    fn approval(&self, event: &Event, known: &LedgerEvent, approval: &ApprovalEvent) -> Option<Divergence> {
+        let card = approval.card();
+        let Some(awaiting) = self.waiting.get(card).cloned() else {
+            return Some(divergence(event, format!("nothing waits as card {card}")));
+        };
+        let now = UnixMillis::parse(&event.recorded.envelope.time).unwrap_or(UnixMillis(u64::MAX));
+        let command = match approval {
+            ApprovalEvent::Expired(_) => ApprovalCommand::Expire { awaiting: Box::new(awaiting), now },
+            ApprovalEvent::Decided(e) => ApprovalCommand::Decide(Box::new(Decide {
+                awaiting,
+                version: e.version,
+                choice: e.decision,
+                by: e.by.clone(),
+                args_digest: e.args_digest.clone(),
+                reason: e.reason.clone(),
+                until: e.until,
+                now,
+            })),
+        };
+        let (state, _) = self.approvals.get(card).cloned().unwrap_or_default();
+        let dispatch = approval.dispatch().as_str();
+        compare::<Approvals>(event, known, card, &state, command, &self.attribution(dispatch))
     }
 
     fn attribution(&self, dispatch: &str) -> Vec<(&'static str, Option<String>)> {
@@ -401,7 +465,14 @@ impl States<'_> {
                 };
                 evolve::<Run>(&mut self.runs, id, &OfRun(e));
             }
+            LedgerEvent::Approval(e) => {
+                let (state, _) = self.approvals.remove(e.card()).unwrap_or_default();
+                self.approvals.insert(e.card().to_owned(), (state.after(&e), event.seq()));
+            }
             LedgerEvent::Effect(e) => {
+                if let EffectEvent::ToolAwaiting(waits) = &e {
+                    self.waiting.insert(waits.card(), (**waits).clone());
+                }
                 evolve::<Effect>(&mut self.effects, e.entity_id(), &OfEffect(e));
             }
             LedgerEvent::Launcher(e) => {

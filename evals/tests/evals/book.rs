@@ -189,6 +189,11 @@ impl Book {
         self.lines.iter().filter_map(launch).collect()
     }
 
+    /// Now, in milliseconds since the Unix epoch.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
     pub(crate) fn tick(&mut self, ms: u64) -> u64 {
         self.now += ms;
         self.now

@@ -7,7 +7,7 @@ use crate::logs::CASES;
 use custody_contracts::catalogue::check;
 use custody_ledger::{Projection, Recorded, Seq, Stored};
 use custody_projections::row::audit_row;
-use custody_projections::{Audit, Dispatches, Folded, Grants, Sessions, Usage, digest};
+use custody_projections::{Audit, Dispatches, Folded, Grants, Inbox, Sessions, Usage, digest};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,7 @@ fn states(messages: &[Stored]) -> Value {
         Sessions::NAME: projected::<Sessions>(&events, seq),
         Usage::NAME: projected::<Usage>(&events, seq),
         Grants::NAME: projected::<Grants>(&events, seq),
+        Inbox::NAME: projected::<Inbox>(&events, seq),
         "tail": events.iter().map(audit_row).collect::<Vec<_>>(),
     })
 }

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[(&str, Make)] = &[
     ("anomalies", anomalies),
     ("effects", effects),
     ("grants", grants),
+    ("approvals", approvals),
 ];
 
 fn hex(byte: &str) -> String {
@@ -153,6 +154,52 @@ fn two_turns() -> Vec<Stored> {
         .say("d-2", &[started("d-2", "c2")])
         .say("d-2", &[finished("d-2", "completed", &left("s-1", "f2", 1_800))])
         .say("log", &[checkpoint(15)]);
+    log.messages
+}
+
+/// Calls that wait for a person: approved and made, edited first, rejected, deferred and expired, refused at the end.
+fn approvals() -> Vec<Stored> {
+    let mut log = Log::default();
+    let of = |shape: &str, n: u32, more: Value| {
+        let mut changes = json!({ "dispatch": "d-1" });
+        let card = shape.starts_with("Approval");
+        changes.as_object_mut().unwrap().extend(match card {
+            true => json!({ "card": format!("d-1-t{n}") }).as_object().unwrap().clone(),
+            false => json!({ "n": n }).as_object().unwrap().clone(),
+        });
+        changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event(shape, &changes)
+    };
+    let by = |seq: u64, version: u32| json!({ "approval": { "seq": seq, "version": version, "by": "u_jane" } });
+    let said = |decision: &str, more: Value| {
+        // The golden is an approval: what does not belong to another decision is taken away.
+        let mut changes = json!({ "decision": decision, "args_digest": null });
+        changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        changes
+    };
+    log.say("web-chat", &[launcher()])
+        .say("d-1", &[admitted("d-1", "s-1", &prompt("Write to Bob."))])
+        .say("d-1", &[claimed("d-1", None)])
+        .say("d-1-t1", &[of("ToolAwaiting", 1, json!({}))])
+        .say("d-1-t1", &[of("ApprovalDecided", 1, json!({}))])
+        .say("d-1-t1", &[of("ToolIntended", 1, by(5, 1))])
+        .say("d-1-t1", &[of("ToolFinished", 1, json!({}))])
+        .say("d-1-t2", &[of("ToolAwaiting", 2, json!({}))])
+        .say("d-1-t2", &[of("ApprovalDecided", 2, json!({ "decision": "edit", "args_digest": digest("ab") }))])
+        .say("d-1-t2", &[of("ApprovalDecided", 2, json!({ "version": 2, "args_digest": digest("ab") }))])
+        .say("d-1-t2", &[of("ToolIntended", 2, by(10, 2))])
+        .say("d-1-t2", &[of("ToolFinished", 2, json!({ "phase": "in_doubt", "reason": "GATEWAY_RESTARTED" }))])
+        .say("d-1-t3", &[of("ToolAwaiting", 3, json!({}))])
+        .say("d-1-t3", &[of("ApprovalDecided", 3, said("reject", json!({ "reason": "Wrong addressee." })))])
+        .say("d-1-t3", &[of("ToolRefused", 3, json!({ "reason": "APPROVAL_REJECTED" }))])
+        .say("d-1-t4", &[of("ToolAwaiting", 4, json!({}))])
+        .say("d-1-t4", &[of("ApprovalDecided", 4, said("defer", json!({ "until": 1_789_000_000_000_u64 })))])
+        .say("d-1-t4", &[of("ApprovalExpired", 4, json!({}))])
+        .say("d-1-t4", &[of("ToolRefused", 4, json!({ "reason": "APPROVAL_EXPIRED" }))])
+        .say("d-1-t5", &[of("ToolAwaiting", 5, json!({}))])
+        .say("d-1-t5", &[of("ApprovalDecided", 5, json!({}))])
+        .say("d-1-t5", &[of("ToolRefused", 5, json!({ "reason": "POLICY_FORBIDS" }))])
+        .say("d-1-t6", &[of("ToolAwaiting", 6, json!({}))]);
     log.messages
 }
 

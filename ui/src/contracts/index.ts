@@ -41,6 +41,9 @@ export interface LedgerData {
   "custody.effect.tool_intended.v1": L.ToolIntended;
   "custody.effect.tool_finished.v1": L.ToolFinished;
   "custody.effect.tool_refused.v1": L.ToolRefused;
+  "custody.effect.tool_awaiting.v1": L.ToolAwaiting;
+  "custody.approval.decided.v1": L.ApprovalDecided;
+  "custody.approval.expired.v1": L.ApprovalExpired;
   "custody.effect.budget_warned.v1": L.BudgetWarned;
   "custody.effect.budget_exhausted.v1": L.BudgetExhausted;
   "custody.workspace.registered.v1": L.WorkspaceRegistered;

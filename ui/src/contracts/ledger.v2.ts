@@ -305,6 +305,8 @@ export type ToolIntended = {
   readonly policy?: RuledBy;
   /** SHA-256 of the tool as it was offered: its document, and the definition of it that was accepted. */
   readonly tool_digest?: string;
+  /** The approval that it rests on. Absent for a call that needed none. */
+  readonly approval?: ApprovedBy;
 };
 
 /** The outcome of a tool call. Written before the agent is answered. */
@@ -343,6 +345,78 @@ export type ToolRefused = {
   readonly count: number;
   /** Which policy refused it, and by which of its rules. Absent for what no policy was asked about. */
   readonly policy?: RuledBy;
+};
+
+/** A tool call waits for a person. Written before the agent is told so; nothing has happened. */
+export type ToolAwaiting = {
+  /** The dispatch. */
+  readonly dispatch: DispatchId;
+  /** The call's number among the dispatch's tool calls, from 1. Refused ones count too. */
+  readonly n: number;
+  /** Which tool. */
+  readonly tool: unit_v1.ToolName;
+  /** The scope that the call would use. */
+  readonly scope: tool_v1.Scope;
+  /** read: changes nothing. write: can be undone. irreversible: cannot. */
+  readonly effect: "read" | "write" | "irreversible";
+  /** SHA-256 of the canonical arguments. Their bytes are the blob of that name. */
+  readonly args_digest: string;
+  /** Size of the canonical arguments. */
+  readonly args_bytes: number;
+  /** How far the input of the dispatch is trusted. */
+  readonly input_trust: identity_v1.InputTrust;
+  /** The key under which the same call is never two effects. */
+  readonly idempotency_key: string;
+  /** The rule that asks for a person. */
+  readonly policy: RuledBy;
+  /** SHA-256 of the tool as it is offered. */
+  readonly tool_digest: string;
+  /** Who may decide. */
+  readonly approvers: readonly unit_v1.Subject[];
+  /** After this moment it can no longer be approved, and what was approved is no longer begun. Milliseconds since the Unix epoch. */
+  readonly expires_at: number;
+};
+
+/** A person decided about one version of a card. Taken once for each version. */
+export type ApprovalDecided = {
+  /** The card's id: the dispatch's, -t, and the call's number. */
+  readonly card: string;
+  /** The dispatch whose call it is. */
+  readonly dispatch: DispatchId;
+  /** Which version was on the screen: 1, and one more for each edit. */
+  readonly version: number;
+  /** approve: do exactly what was shown. edit: replace it by the next version, which waits in its turn. reject: never. defer: ask again later. */
+  readonly decision: "approve" | "edit" | "reject" | "defer";
+  /** Who decided. */
+  readonly by: unit_v1.Subject;
+  /** SHA-256 of the arguments: those that were shown, for an approval; those of the next version, for an edit. */
+  readonly args_digest?: string;
+  /** Why, for a rejection. */
+  readonly reason?: string;
+  /** When to ask again, for a deferral. Milliseconds since the Unix epoch. */
+  readonly until?: number;
+};
+
+/** Nobody decided in time. The call will never be made. */
+export type ApprovalExpired = {
+  /** The card's id: the dispatch's, -t, and the call's number. */
+  readonly card: string;
+  /** The dispatch whose call it is. */
+  readonly dispatch: DispatchId;
+  /** The version that waited. */
+  readonly version: number;
+  /** When its time was up. Milliseconds since the Unix epoch. */
+  readonly expired_at: number;
+};
+
+/** The approval that an intent rests on. */
+export type ApprovedBy = {
+  /** The ledger sequence of the decision. */
+  readonly seq: number;
+  /** The version that was approved. */
+  readonly version: number;
+  /** Who approved. */
+  readonly by: unit_v1.Subject;
 };
 
 /** What a policy said, and which rule of it. */

@@ -81,11 +81,16 @@ export function applyAudit(table: Table<AuditState>, raw: LogEvent, known: (type
     case 'custody.effect.tool_intended.v1':
     case 'custody.effect.tool_finished.v1':
     case 'custody.effect.tool_refused.v1':
+    case 'custody.effect.tool_awaiting.v1':
       onEffect(table, event, 'a tool was called for a dispatch that no runtime claimed');
       return;
     case 'custody.effect.budget_warned.v1':
     case 'custody.effect.budget_exhausted.v1':
       onEffect(table, event, 'a budget was used by a dispatch that no runtime claimed');
+      return;
+    case 'custody.approval.decided.v1':
+    case 'custody.approval.expired.v1':
+      onEffect(table, event, 'a call was decided about of a dispatch that no runtime claimed');
       return;
     case 'custody.launcher.registered.v1': {
       const e = event.data;

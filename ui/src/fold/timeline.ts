@@ -146,6 +146,20 @@ export function timeline(events: readonly LogEvent[], talk: Talk): Span[] {
         calls.set(e.n, span(`effect-${e.n}`, 'agent', 'tool', `${e.tool ?? 'a tool'} refused: ${e.reason}${times}`, at, at, 'refused', event.seq, [['Rule', e.reason]], e.detail));
         break;
       }
+      case 'custody.effect.tool_awaiting.v1': {
+        const e = event.data;
+        calls.set(
+          e.n,
+          span(`effect-${e.n}`, 'agent', 'tool', `${e.tool} waits for a person`, at, null, 'asked', event.seq, [
+            ['Scope', e.scope],
+            ['Effect', e.effect],
+            ['Input', e.input_trust],
+            ['Rule', e.policy.rule],
+            ['Arguments', e.args_digest],
+          ]),
+        );
+        break;
+      }
       case 'custody.effect.budget_warned.v1':
       case 'custody.effect.budget_exhausted.v1': {
         const e = event.data;

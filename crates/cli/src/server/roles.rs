@@ -4,12 +4,14 @@
 use crate::client::Target;
 use crate::config::BackendKind;
 use crate::error::{CliError, CliResult, exit};
-use crate::home::boot_id;
+use crate::home::{boot_id, random};
 use crate::server::clock::SystemClock;
 use crate::server::{cluster, face, outside, telemetry, web, workspaces};
+use custody_contracts::canonical::hex;
 use custody_contracts::events::{KeyIntroduced, Kind, Role};
 use custody_docker::BindSlots;
 use custody_engine::authority::admission::{self, Admission};
+use custody_engine::authority::approvals::Approvals;
 use custody_engine::authority::commands::{self, Commands};
 use custody_engine::authority::grants::GrantDesk;
 use custody_engine::authority::launchers::Launchers;
@@ -177,6 +179,12 @@ impl Roles {
             grants: grants.clone(),
             base: issuer(&self.target.config.audit.origin),
         };
+        let approvals = Approvals {
+            log: log.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            blobs: Arc::new(JetBlobs::new(&connection)),
+        };
         let commands = Commands {
             log: log.clone(),
             signer: signer.clone(),
@@ -185,6 +193,7 @@ impl Roles {
             workspaces: workspaces.clone(),
             follow_ups: follow_ups.clone(),
             grants: desk.clone(),
+            approvals: approvals.clone(),
         };
         let own = KeyIntroduced {
             kid: key.kid().to_owned(),
@@ -246,6 +255,7 @@ impl Roles {
             }
             Ok(())
         });
+        self.spawn("approvals", approvals.run(self.cancel.clone()));
         let notary = Notary { log, key, clock, origin: self.target.config.audit.origin.clone(), copy };
         self.spawn("notary", notary::run(notary, self.cancel.clone()));
         Ok(Authority { launchers, commands })
@@ -379,6 +389,8 @@ impl Roles {
             blobs,
             inputs: Arc::new(JetOutput::new(&connection)),
             runners: Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?,
+            approval_ms: self.target.config.tools.approval_ms,
+            incarnation: hex(&random::<16>()?),
             tools: self.tools()?,
             policy: Arc::new(self.target.config.tools.policy().map_err(|e| {
                 CliError::new(exit::USAGE, "POLICY_INVALID", e).hint("ops/custody.toml explains tools.policy")

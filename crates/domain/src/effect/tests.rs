@@ -3,7 +3,7 @@
 use super::{Effect, EffectCommand, EffectRefusal};
 use crate::events::OfEffect;
 use crate::tests::{check, golden};
-use crate::tool::tests::permit;
+use crate::tool::tests::{approved, permit, waits};
 use custody_contracts::events::{
     Budget, BudgetMeasure, BudgetScope, EffectEvent, LedgerEvent, ModelCalled, ToolFinished, ToolRefused,
 };
@@ -65,6 +65,41 @@ fn a_tool_call_has_one_intent_and_one_outcome(
 ) {
     let of_all = |shapes: &[&str]| shapes.iter().map(|s| OfEffect(effect(s))).collect::<Vec<_>>();
     check::<Effect>(&of_all(history), command, expected.map(|shapes| of_all(&shapes)));
+}
+
+#[rstest]
+#[case::waits(&[], 'w', Ok('w'))]
+#[case::waits_once(&['w'], 'w', Err(EffectRefusal::NumberTaken))]
+#[case::approved(&['w'], 'a', Ok('a'))]
+#[case::approved_once(&['w', 'a'], 'a', Err(EffectRefusal::NumberTaken))]
+#[case::approved_and_done_once(&['w', 'a', 'f'], 'a', Err(EffectRefusal::NumberTaken))]
+#[case::nothing_waited(&[], 'a', Err(EffectRefusal::NotAwaiting))]
+#[case::without_an_approval(&['w'], 'i', Err(EffectRefusal::NumberTaken))]
+#[case::refused_while_it_waits(&['w'], 'r', Ok('r'))]
+#[case::not_approved_after_a_refusal(&['w', 'r'], 'a', Err(EffectRefusal::NumberTaken))]
+#[case::not_approved_where_another_call_was_made(&['i', 'f'], 'a', Err(EffectRefusal::NumberTaken))]
+fn what_waits_is_made_once_after_an_approval_or_refused(
+    #[case] history: &[char],
+    #[case] command: char,
+    #[case] expected: Result<char, EffectRefusal>,
+) {
+    let event = |mark: &char| {
+        OfEffect(match mark {
+            'w' => EffectEvent::ToolAwaiting(Box::new(waits().into_event())),
+            'a' => EffectEvent::ToolIntended(approved().into_event()),
+            'i' => EffectEvent::ToolIntended(permit().into_event()),
+            'f' => EffectEvent::ToolFinished(finished()),
+            _ => EffectEvent::ToolRefused(refused()),
+        })
+    };
+    let command = match command {
+        'w' => EffectCommand::Await(Box::new(waits())),
+        'a' => EffectCommand::Intend(approved()),
+        'i' => EffectCommand::Intend(permit()),
+        _ => EffectCommand::Refuse(refused()),
+    };
+    let history: Vec<_> = history.iter().map(event).collect();
+    check::<Effect>(&history, command, expected.map(|mark| vec![event(&mark)]));
 }
 
 #[rstest]

@@ -109,7 +109,8 @@ impl Book {
             | LedgerEvent::Launcher(_)
             | LedgerEvent::Key(_)
             | LedgerEvent::Checkpoint(_)
-            | LedgerEvent::Workspace(_) => {}
+            | LedgerEvent::Workspace(_)
+            | LedgerEvent::Approval(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! The arguments of builtin tools, parsed into what cannot be wrong. Must never let a path through that could leave its
 //! workspace by its own text; links are the executor's to refuse.
 
-use super::{ToolRefusal, workspace};
+use super::{CARD, ToolRefusal, workspace};
 use custody_contracts::unit::WorkspaceMount;
 use serde::Deserialize;
 use serde_json::Value;
@@ -95,6 +95,36 @@ struct Given {
     limit: Option<u64>,
     #[serde(default)]
     text: Option<String>,
+}
+
+/// The longest title of a card, in characters. Source: contract proactive-card.v1.
+const TITLE_CHARS_MAX: usize = 200;
+/// The longest body of a card, in bytes.
+const BODY_BYTES_MAX: usize = 16_384;
+
+/// A card that an agent puts before a person.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenCard {
+    title: String,
+    body: String,
+}
+
+/// Checks the arguments of a card.
+///
+/// # Errors
+/// A refusal that says what is wrong with them.
+pub(super) fn card(args: &Value) -> Result<(), ToolRefusal> {
+    let bad =
+        |detail: String| ToolRefusal::new("ARGUMENTS_INVALID", detail, "tools/list has the schema of the arguments");
+    let given: GivenCard = serde_json::from_value(args.clone()).map_err(|e| bad(format!("{CARD}: {e}")))?;
+    if given.title.is_empty() || given.title.chars().count() > TITLE_CHARS_MAX || given.title.contains(['\r', '\n']) {
+        return Err(bad(format!("{CARD}: the title is one line of at most {TITLE_CHARS_MAX} characters")));
+    }
+    if given.body.len() > BODY_BYTES_MAX {
+        return Err(bad(format!("{CARD}: the body is longer than {BODY_BYTES_MAX} bytes")));
+    }
+    Ok(())
 }
 
 /// Reads the arguments of a builtin tool.

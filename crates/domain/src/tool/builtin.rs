@@ -31,8 +31,20 @@ impl Builtin {
     }
 }
 
+/// The tool that puts a card before a person.
+pub const CARD: &str = "card_propose";
+
 /// Every builtin tool, by name.
-pub(super) const BUILTIN: [Builtin; 3] = [
+pub(super) const BUILTIN: [Builtin; 4] = [
+    Builtin {
+        name: CARD,
+        scope: "card:propose",
+        grant: ToolGrant::Gate,
+        effect: ToolEffect::Write,
+        idempotent: true,
+        description: "Puts a proposal before the person: a title and a text. Nothing happens but that the person sees it and says yes or no.",
+        args_schema: r#"{"type":"object","additionalProperties":false,"required":["title","body"],"properties":{"title":{"type":"string","minLength":1,"maxLength":200,"description":"One line."},"body":{"type":"string","maxLength":16384,"description":"What is proposed, in Markdown; it is shown as text."}}}"#,
+    },
     Builtin {
         name: "workspace_list",
         scope: "workspace:read",

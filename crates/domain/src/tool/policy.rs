@@ -1,6 +1,7 @@
 //! What a policy is asked, and what no policy can take away: some calls wait for a person whatever else is written.
 
 use custody_contracts::events::{DispatchAdmitted, RuledBy, ToolEffect};
+use custody_contracts::grant::ApprovalFor;
 use custody_contracts::tool::{Tool, ToolGrant};
 use custody_contracts::unit::InputTrust;
 
@@ -53,21 +54,35 @@ pub(super) enum Ruling {
 }
 
 /// Why a call waits for a person that was not asked yet, whatever a policy says.
-pub fn waits(tool: &Tool, trust: InputTrust) -> Option<&'static str> {
+pub fn waits(tool: &Tool, trust: InputTrust, granted: Option<ApprovalFor>) -> Option<&'static str> {
     if tool.grant == ToolGrant::Gate {
         return Some("tool-is-gated");
     }
-    (trust == InputTrust::Untrusted && tool.effect == ToolEffect::Irreversible).then_some("untrusted-only-proposes")
+    if trust == InputTrust::Untrusted && tool.effect == ToolEffect::Irreversible {
+        return Some("untrusted-only-proposes");
+    }
+    let least = match tool.effect {
+        ToolEffect::Irreversible => ApprovalFor::Irreversible,
+        ToolEffect::Write => ApprovalFor::Writes,
+        ToolEffect::Read => ApprovalFor::Always,
+    };
+    granted.is_some_and(|granted| granted >= least).then_some("grant-asks")
 }
 
 /// Asks a policy about a call, and if it forbids it, whether an approval would change that.
-pub(super) fn ruling(policy: &dyn Policy, admitted: &DispatchAdmitted, tool: &Tool, approved: bool) -> Ruling {
+pub(super) fn ruling(
+    policy: &dyn Policy,
+    admitted: &DispatchAdmitted,
+    tool: &Tool,
+    granted: Option<ApprovalFor>,
+    approved: bool,
+) -> Ruling {
     let ruled = |rule: &str| RuledBy { digest: policy.digest().to_owned(), rule: rule.to_owned() };
     let ask = |approved| policy.decide(PolicyAsked { admitted, tool, approved });
     let first = ask(approved);
     match first {
         Verdict::Permit { rule } if approved => Ruling::Permitted(ruled(&rule)),
-        Verdict::Permit { rule } => match waits(tool, admitted.unit.trigger.input_trust()) {
+        Verdict::Permit { rule } => match waits(tool, admitted.unit.trigger.input_trust(), granted) {
             None => Ruling::Permitted(ruled(&rule)),
             Some(rule) => Ruling::Waits(ruled(rule)),
         },

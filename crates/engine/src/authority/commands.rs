@@ -1,7 +1,8 @@
 //! Commands of operators over request and reply: `command.launcher.register|rotate|disable`, `command.dispatch.stop`,
-//! `command.dispatch.say`, `command.key.introduce|retire`, `command.runtime.token`, `command.workspace.*`, `command.grant.issue|request|revoke`. Every answer is JSON:
-//! `{"ok": …}` or an error.v1.
+//! `command.dispatch.say`, `command.key.introduce|retire`, `command.runtime.token`, `command.workspace.*`,
+//! `command.grant.issue|request|revoke`, `command.approval.decide`. Every answer is JSON: `{"ok": …}` or an error.v1.
 
+use super::approvals::Approvals;
 use super::grants::GrantDesk;
 use super::launchers::Launchers;
 use super::meta;
@@ -46,6 +47,8 @@ pub struct Commands {
     pub follow_ups: FollowUps,
     /// Grants.
     pub grants: GrantDesk,
+    /// What is decided about calls that wait.
+    pub approvals: Approvals,
 }
 
 /// `command.dispatch.stop`.
@@ -163,6 +166,7 @@ impl Commands {
             "workspace.accept" => self.workspace(WorkspaceCommand::AcceptProposal(read(request)?)).await,
             "workspace.landed" => self.workspace(WorkspaceCommand::LandProposal(read(request)?)).await,
             "workspace.reject" => self.workspace(WorkspaceCommand::RejectProposal(read(request)?)).await,
+            "approval.decide" => self.approvals.decide(read(request)?).await,
             other => Err(ErrorDoc::new("COMMAND_UNKNOWN", format!("there is no command {other:?}"), None)),
         }
     }

@@ -4,6 +4,7 @@
 //! Never touches Docker and never holds an upstream credential.
 
 pub mod admission;
+pub mod approvals;
 pub mod commands;
 pub mod grants;
 pub mod launchers;
@@ -13,6 +14,8 @@ pub mod outside;
 pub mod say;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_approvals;
 #[cfg(test)]
 mod tests_grants;
 pub mod tokens;

@@ -143,7 +143,8 @@ impl OpenDispatches {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }

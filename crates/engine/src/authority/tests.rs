@@ -1,6 +1,7 @@
 //! Admission, commands and notary over a log in memory: every message is decided once, and checkpoints cover the log.
 
 use super::admission::Admission;
+use super::approvals::Approvals;
 use super::commands::Commands;
 use super::grants::GrantDesk;
 use super::launchers::Launchers;
@@ -23,7 +24,7 @@ use custody_ledger::{Append, Entity, Expected, Log, MemoryLog, Sign};
 use custody_ports::inputs::Inputs;
 use custody_ports::launches::Launch;
 use custody_ports::requests::Request;
-use custody_testkit::fakes::{ManualClock, MemoryOutput};
+use custody_testkit::fakes::{ManualClock, MemoryBlobs, MemoryOutput};
 use custody_trust::RoleKey;
 use custody_trust::verify::Verifier;
 use rstest::rstest;
@@ -102,6 +103,12 @@ async fn given_with(rules: Rules) -> Given {
         workspaces: workspaces.clone(),
         follow_ups: follow_ups.clone(),
         grants: desk,
+        approvals: Approvals {
+            log: port.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            blobs: Arc::new(MemoryBlobs::default()),
+        },
     };
     let runners = Runners::read(folder.path()).unwrap();
     let open = OpenDispatches::default();

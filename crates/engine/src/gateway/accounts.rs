@@ -170,6 +170,7 @@ impl Accounts {
                     EffectEvent::ToolIntended(_)
                     | EffectEvent::ToolFinished(_)
                     | EffectEvent::ToolRefused(_)
+                    | EffectEvent::ToolAwaiting(_)
                     | EffectEvent::BudgetWarned(_)
                     | EffectEvent::BudgetExhausted(_),
                 )
@@ -179,7 +180,8 @@ impl Accounts {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }

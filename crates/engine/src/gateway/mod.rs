@@ -15,8 +15,15 @@ mod serve;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_approvals;
+#[cfg(test)]
 mod tests_doors;
 mod view;
+
+/// The most calls that are followed at once after a decision; more of them wait.
+const RELEASES_MAX: usize = 32;
+/// How long a call waits for a person when nobody says otherwise: a day, in milliseconds.
+pub const APPROVAL_MS: u64 = 86_400_000;
 
 pub use accounts::{Budgets, DispatchBudget, WINDOW_MS_MAX, WINDOW_MS_MIN, WindowBudget};
 
@@ -28,6 +35,7 @@ use crate::runtime::RuntimeLimits;
 use crate::tools::ToolBook;
 use crate::upstream::Upstreams;
 use accounts::Accounts;
+use custody_contracts::approval::ToolAwaiting;
 use custody_contracts::events::{FollowUpAccepted, ToolIntended};
 use custody_domain::tool::Policy;
 use custody_ledger::{Log, LogError, Seq, Sign};
@@ -38,7 +46,7 @@ use custody_ports::output::Output;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use view::View;
 
@@ -65,6 +73,11 @@ pub struct Gateway {
     pub policy: Arc<dyn Policy>,
     /// The servers of tools that are not the gateway's own.
     pub upstreams: Upstreams,
+    /// How long a call waits for a person, in milliseconds.
+    pub approval_ms: u64,
+    /// Different in every process that was ever started. It is in the command id of an approved call's intent, so that two
+    /// processes at once are told apart and the intent is a lock.
+    pub incarnation: String,
     /// The inference door; `None` when no model is configured.
     pub door: Option<Door>,
     /// One folder per run in here; the same as the runtime's.
@@ -88,6 +101,8 @@ pub(crate) enum Change {
     Say(FollowUpAccepted),
     /// Ended: close it.
     Close(String),
+    /// The card of a call that waits has ended.
+    Release(Box<(view::Claimed, ToolAwaiting)>),
     /// A tool call was intended before a restart, and nobody knows how it ended.
     Doubt(Box<(view::Claimed, ToolIntended)>),
 }
@@ -120,6 +135,9 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
             for doubtful in view.take_doubtful() {
                 let _closed = sender.send(Change::Doubt(Box::new(doubtful)));
             }
+            for ended in view.take_ended() {
+                let _closed = sender.send(Change::Release(Box::new(ended)));
+            }
             view.open().for_each(|claimed| {
                 let _closed = sender.send(Change::Open(Box::new(claimed)));
             });
@@ -127,6 +145,7 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
     });
     let serving = async {
         let mut sockets: BTreeMap<String, (CancellationToken, watch::Sender<Vec<FollowUpAccepted>>)> = BTreeMap::new();
+        let room = Arc::new(Semaphore::new(RELEASES_MAX));
         while let Some(change) = changes.recv().await {
             match change {
                 Change::Open(claimed) => {
@@ -142,6 +161,14 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
                     if let Some((_, said)) = sockets.get(accepted.dispatch.as_str()) {
                         said.send_modify(|all| all.push(accepted));
                     }
+                }
+                Change::Release(ended) => {
+                    let (gateway, room) = (gateway.clone(), room.clone());
+                    tokio::spawn(async move {
+                        let Ok(_permit) = room.acquire().await else { return };
+                        let (claimed, awaiting) = *ended;
+                        serve::release(&gateway, &claimed, &awaiting).await;
+                    });
                 }
                 Change::Doubt(doubtful) => {
                     let (claimed, intended) = *doubtful;

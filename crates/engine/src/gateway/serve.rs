@@ -13,6 +13,7 @@ use crate::mcp::{self, Mcp};
 use crate::replay::{Tape, repeats};
 use crate::runtime::socket_path;
 use bytes::Bytes;
+use custody_contracts::approval::ToolAwaiting;
 use custody_contracts::box_protocol::{GatewayMessage, LINE_BYTES_MAX, UPGRADE, WorkerMessage};
 use custody_contracts::catalogue::{self, CheckError};
 use custody_contracts::events::{BudgetMeasure, BudgetScope, FollowUpAccepted};
@@ -149,13 +150,37 @@ async fn mcp_door(shared: &Shared) -> Arc<Mcp> {
         admitted: claimed.admitted.clone(),
         meta: claimed.meta(String::new()),
         roots: workspaces.iter().map(|mount| crate::runtime::workspaces::copy_of(&run, mount.id.as_str())).collect(),
-        recorded: recorded(gateway, claimed.admitted.dispatch.as_str(), 't').await,
+        past: mcp::Past::load(gateway.log.as_ref(), claimed.admitted.dispatch.as_str()).await,
+        approval_ms: gateway.approval_ms,
+        incarnation: gateway.incarnation.clone(),
         tools: gateway.tools.clone(),
         policy: gateway.policy.clone(),
         upstreams: gateway.upstreams.clone(),
         tape: shared.tape.clone(),
         grants: gateway.grants.clone(),
     })
+}
+
+/// Follows what was decided about a call that waited. Its run may be over: no file of a workspace waits.
+pub(super) async fn release(gateway: &Gateway, claimed: &Claimed, awaiting: &ToolAwaiting) {
+    let door = Mcp::new(mcp::Needs {
+        log: gateway.log.clone(),
+        signer: gateway.signer.clone(),
+        clock: gateway.clock.clone(),
+        blobs: gateway.blobs.clone(),
+        admitted: claimed.admitted.clone(),
+        meta: claimed.meta(String::new()),
+        roots: Vec::new(),
+        past: mcp::Past::default(),
+        approval_ms: gateway.approval_ms,
+        incarnation: gateway.incarnation.clone(),
+        tools: gateway.tools.clone(),
+        policy: gateway.policy.clone(),
+        upstreams: gateway.upstreams.clone(),
+        tape: None,
+        grants: gateway.grants.clone(),
+    });
+    door.release(awaiting).await;
 }
 
 /// Binds the socket anew; a left-over one of an earlier process is removed first.

@@ -11,6 +11,7 @@ use crate::upstream::Upstreams;
 use custody_contracts::events::{DispatchAdmitted, DispatchEvent, EffectEvent, LedgerEvent, Role, ToolPhase};
 use custody_contracts::isolation::Sockets;
 use custody_contracts::unit::{Context, ContextKind, Limits, Reference};
+use custody_domain::tool::Policy;
 use custody_ledger::{MemoryLog, Recorded};
 use custody_testkit::fakes::{ManualClock, MemoryBlobs, MemoryOutput};
 use custody_testkit::model::{ScriptedModel, Turn};
@@ -18,18 +19,24 @@ use custody_trust::RoleKey;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must come.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Gateways that were started: no two are one process.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
-struct Stand {
+pub(super) struct Stand {
     folder: tempfile::TempDir,
-    log: MemoryLog,
-    blobs: Arc<MemoryBlobs>,
+    pub(super) log: MemoryLog,
+    pub(super) blobs: Arc<MemoryBlobs>,
+    pub(super) clock: Arc<ManualClock>,
+    /// What is asked about tool calls.
+    pub(super) policy: Arc<dyn Policy>,
     model: ScriptedModel,
-    cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
 }
 
 impl Drop for Stand {
@@ -56,19 +63,21 @@ fn limits() -> RuntimeLimits {
 
 impl Stand {
     /// A gateway that has not been started.
-    async fn new(script: Vec<Turn>) -> Stand {
+    pub(super) async fn new(script: Vec<Turn>) -> Stand {
         let folder = tempfile::Builder::new().prefix("cgw").tempdir_in("/tmp").unwrap();
         Stand {
             folder,
             log: MemoryLog::new(),
             blobs: Arc::default(),
+            clock: Arc::new(ManualClock::at(1_000_000)),
+            policy: Arc::new(crate::mcp::tests::PermitAll),
             model: ScriptedModel::tcp(script).await.unwrap(),
             cancel: CancellationToken::new(),
         }
     }
 
     /// Starts a gateway over what the log holds.
-    fn start(&self, budgets: Budgets, price: Value) {
+    pub(super) fn start(&self, budgets: Budgets, price: Value) {
         let config: ModelConfig = serde_json::from_value(json!({
             "name": "house", "url": self.model.url(), "model": "m", "price": price,
         }))
@@ -76,13 +85,15 @@ impl Stand {
         let gateway = Gateway {
             log: Arc::new(self.log.clone()),
             signer: Arc::new(RoleKey::from_seed(Role::Gateway, &[3; 32])),
-            clock: Arc::new(ManualClock::at(1_000_000)),
+            clock: self.clock.clone(),
             output: Arc::new(MemoryOutput::default()),
             inputs: Arc::new(MemoryOutput::default()),
             blobs: self.blobs.clone(),
             runners: Runners::read(&self.folder.path().join("runners")).unwrap(),
+            approval_ms: 60_000,
+            incarnation: format!("p-{}", STARTED.fetch_add(1, Ordering::SeqCst)),
             tools: ToolBook::builtin(),
-            policy: Arc::new(crate::mcp::tests::PermitAll),
+            policy: self.policy.clone(),
             upstreams: Upstreams::none(),
             door: Some(Door::new(Models::one(config), self.blobs.clone()).unwrap()),
             runs: self.folder.path().join("runs"),
@@ -100,7 +111,7 @@ impl Stand {
     }
 
     /// Admits and claims a dispatch.
-    async fn claim(&self, id: &str, change: impl FnOnce(&mut DispatchAdmitted)) {
+    pub(super) async fn claim(&self, id: &str, change: impl FnOnce(&mut DispatchAdmitted)) {
         let mut admitted = admitted(id, &id.replace("d-", "s-"));
         change(&mut admitted);
         std::fs::create_dir_all(self.copy(id)).unwrap();
@@ -116,7 +127,7 @@ impl Stand {
     }
 
     /// The agent of a dispatch, once its socket is there.
-    async fn agent(&self, id: &str) -> Agent {
+    pub(super) async fn agent(&self, id: &str) -> Agent {
         let socket = crate::runtime::socket_path(&self.folder.path().join("runs").join(id));
         let there = async {
             while tokio::net::UnixStream::connect(&socket).await.is_err() {
@@ -128,7 +139,7 @@ impl Stand {
         Agent::at(&socket)
     }
 
-    fn effects(&self) -> Vec<EffectEvent> {
+    pub(super) fn effects(&self) -> Vec<EffectEvent> {
         let messages = self.log.messages();
         let read = messages.iter().flat_map(|stored| Recorded::read(stored).unwrap());
         read.filter_map(|recorded| match recorded.event {
@@ -139,7 +150,7 @@ impl Stand {
     }
 
     /// Effects, once so many are there that a test wants.
-    async fn wait(&self, what: &str, n: usize, wanted: impl Fn(&EffectEvent) -> bool) -> Vec<EffectEvent> {
+    pub(super) async fn wait(&self, what: &str, n: usize, wanted: impl Fn(&EffectEvent) -> bool) -> Vec<EffectEvent> {
         let there = async {
             loop {
                 let found: Vec<_> = self.effects().into_iter().filter(&wanted).collect();
@@ -154,7 +165,7 @@ impl Stand {
     }
 }
 
-struct Agent(reqwest::Client);
+pub(super) struct Agent(reqwest::Client);
 
 impl Agent {
     fn at(socket: &Path) -> Agent {
@@ -174,7 +185,7 @@ impl Agent {
         self.post("/v1/chat/completions", body).await
     }
 
-    async fn tool(&self, name: &str, args: Value) -> Value {
+    pub(super) async fn tool(&self, name: &str, args: Value) -> Value {
         let params = json!({ "name": name, "arguments": args });
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
         serde_json::from_slice(&self.post("/mcp", body).await.1).unwrap()

@@ -1,6 +1,7 @@
 //! What the gateway must know of the ledger: runs that are claimed and have not ended.
 
 use super::Change;
+use custody_contracts::approval::{ApprovalEvent, Choice, ToolAwaiting};
 use custody_contracts::envelope::Meta;
 use custody_contracts::events::{
     DispatchAdmitted, DispatchEvent, EffectEvent, FollowUpAccepted, LedgerEvent, RunClaimed, RunEvent, ToolIntended,
@@ -54,6 +55,8 @@ pub(crate) struct View {
     waiting: BTreeMap<String, Waiting>,
     open: BTreeMap<String, Claimed>,
     agent_sessions: BTreeMap<String, String>,
+    /// Tool calls of own runs that wait for a person, by card, and whether the card has ended.
+    waiting_calls: BTreeMap<String, (Claimed, ToolAwaiting, bool)>,
     /// Tool calls of own runs that were intended and have no outcome, by entity.
     intended: BTreeMap<String, (Claimed, ToolIntended)>,
 }
@@ -115,29 +118,51 @@ impl View {
                 | LedgerEvent::Grant(_),
             )
             | None => None,
+            Some(LedgerEvent::Approval(event)) => {
+                let ends = match event {
+                    ApprovalEvent::Expired(_) => true,
+                    ApprovalEvent::Decided(e) => matches!(e.decision, Choice::Approve | Choice::Reject),
+                };
+                let (claimed, awaiting, ended) = self.waiting_calls.get_mut(event.card()).filter(|_| ends)?;
+                *ended = true;
+                Some(Change::Release(Box::new((claimed.clone(), awaiting.clone()))))
+            }
         }
     }
 
     fn on_effect(&mut self, effect: &EffectEvent) {
         match effect {
             EffectEvent::ToolIntended(e) => {
-                if let Some(claimed) = self.open.get(e.dispatch.as_str()) {
-                    self.intended.insert(effect.entity_id(), (claimed.clone(), e.clone()));
+                // A call that waited may be made after its run has ended.
+                let waited = self.waiting_calls.remove(&effect.entity_id()).map(|(claimed, ..)| claimed);
+                if let Some(claimed) = waited.or_else(|| self.open.get(e.dispatch.as_str()).cloned()) {
+                    self.intended.insert(effect.entity_id(), (claimed, e.clone()));
                 }
+            }
+            EffectEvent::ToolAwaiting(e) => {
+                if let Some(claimed) = self.open.get(e.dispatch.as_str()) {
+                    self.waiting_calls.insert(e.card(), (claimed.clone(), (**e).clone(), false));
+                }
+            }
+            EffectEvent::ToolRefused(_) => {
+                self.waiting_calls.remove(&effect.entity_id());
             }
             EffectEvent::ToolFinished(_) => {
                 self.intended.remove(&effect.entity_id());
             }
-            EffectEvent::ModelCalled(_)
-            | EffectEvent::ToolRefused(_)
-            | EffectEvent::BudgetWarned(_)
-            | EffectEvent::BudgetExhausted(_) => {}
+            EffectEvent::ModelCalled(_) | EffectEvent::BudgetWarned(_) | EffectEvent::BudgetExhausted(_) => {}
         }
     }
 
     /// Tool calls of which nobody knows how they ended: for the time when history has been read.
     pub(crate) fn take_doubtful(&mut self) -> impl Iterator<Item = (Claimed, ToolIntended)> {
         std::mem::take(&mut self.intended).into_values()
+    }
+
+    /// Calls that wait though their card has ended: for the time when history has been read.
+    pub(crate) fn take_ended(&mut self) -> impl Iterator<Item = (Claimed, ToolAwaiting)> {
+        let ended = self.waiting_calls.values().filter(|(.., ended)| *ended);
+        ended.map(|(claimed, awaiting, _)| (claimed.clone(), awaiting.clone())).collect::<Vec<_>>().into_iter()
     }
 
     pub(crate) fn open(&self) -> impl Iterator<Item = Claimed> {

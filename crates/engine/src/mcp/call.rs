@@ -1,21 +1,23 @@
-//! One tool call: rate, permit, intent, deed, outcome, answer, in this order. Must never go on to the next of them when
-//! one failed.
+//! One tool call: rate, permit, intent, deed, outcome, answer, in this order; or, where a person must say yes, rate, permit,
+//! card, answer. Must never go on to the next of them when one failed.
 
 use super::rate::{HELD, RECORD_EVERY};
 use super::wire::RpcError;
 use super::{Mcp, files};
 use crate::crash;
 use crate::upstream::Came;
+use custody_contracts::approval::ToolAwaiting;
 use custody_contracts::canonical::{canonical, derived_id, digest};
 use custody_contracts::envelope::Meta;
-use custody_contracts::events::{EffectEvent, Kind, ToolFinished, ToolPhase, ToolRefused};
-use custody_contracts::ids::WorkspaceId;
+use custody_contracts::events::{EffectEvent, Kind, ToolEffect, ToolFinished, ToolPhase, ToolRefused};
+use custody_contracts::grant::GrantIssued;
+use custody_contracts::ids::{UnixMillis, WorkspaceId};
 use custody_domain::effect::{Effect, EffectCommand, EffectRefusal};
-use custody_domain::tool::{Deed, FileCall, ToolAsked, ToolPermit, ToolRefusal, judge};
+use custody_domain::tool::{Deed, FileCall, Judged, ToolAsked, ToolPermit, ToolRefusal, WaitPermit, judge};
 use custody_ledger::{Command, Entity, HandleError, Outcome, handle};
 use serde_json::{Value, json};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How often an intent is appended before the call is refused.
@@ -23,7 +25,9 @@ const INTENT_TRIES: u32 = 3;
 /// How often an outcome is appended: nothing may be answered that is not recorded.
 const OUTCOME_TRIES: u32 = 30;
 /// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
+/// The most calls of one dispatch that wait or have waited for a person.
+pub(super) const CARDS_MAX: u32 = 64;
 /// The longest tool name that a record repeats.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -52,6 +56,12 @@ impl Answer {
     fn in_doubt(code: &'static str, detail: &str) -> Answer {
         let text = format!("IN_DOUBT: {code}: {detail}; nobody knows whether it was done; do not repeat it");
         Answer::told(ToolPhase::InDoubt, code, text)
+    }
+
+    /// It was in doubt when it was made, and is so still.
+    pub(super) fn in_doubt_again(code: &str) -> Answer {
+        let text = format!("IN_DOUBT: {code}: this call was made before; nobody knows whether it was done");
+        Answer::told(ToolPhase::InDoubt, "IN_DOUBT", text)
     }
 
     fn told(phase: ToolPhase, code: &'static str, text: String) -> Answer {
@@ -86,7 +96,18 @@ impl Mcp {
         let Ok(_running) = self.running.acquire().await else {
             return Err(RpcError::internal("the gateway is ending"));
         };
-        let permit = self.intend(name, args).await?;
+        // The same call again is the same effect: it is looked for before it gets a number.
+        let key = (name.to_owned(), digest(canonical(args).as_bytes()));
+        let before = self.past.lock().await.once.get(&key).copied();
+        let began = match before {
+            Some(n) => Begun::Before(n),
+            None => self.intend(name, args, &key).await?,
+        };
+        let permit = match began {
+            Begun::Intended(permit) => permit,
+            Begun::Waits(awaiting) => return Ok(pending(&awaiting.card(), awaiting.expires_at)),
+            Begun::Before(n) => return self.answered_before(n).await,
+        };
         let begun = tokio::time::Instant::now();
         crash::point("gw.after_tool_intent");
         let answer = self.carry_out(&permit).await;
@@ -95,68 +116,142 @@ impl Mcp {
         Ok(answer.result)
     }
 
-    /// Judges the call and writes its intent, or its refusal.
-    async fn intend(&self, name: &str, args: &Value) -> Result<ToolPermit, RpcError> {
+    /// Judges the call and writes its intent, its card or its refusal.
+    async fn intend(&self, name: &str, args: &Value, key: &(String, String)) -> Result<Begun, RpcError> {
         loop {
             let n = self.last.fetch_add(1, Ordering::SeqCst) + 1;
             let tools = self.needs.tools.tools();
             let policy = self.needs.policy.as_ref();
-            let asked = ToolAsked { admitted: &self.needs.admitted, n, tool: name, args, tools: &tools, policy };
+            let expires_at = UnixMillis(self.needs.clock.now().0.saturating_add(self.needs.approval_ms));
+            let admitted = &self.needs.admitted;
+            let issued = self.grant();
+            let grant = issued.as_ref().map(|issued| &issued.grant);
+            let (approval, tool) = (None, name);
+            let asked = ToolAsked { admitted, n, tool, args, tools: &tools, policy, expires_at, approval, grant };
             let judged = match self.granted().and_then(|()| judge(asked)) {
-                Ok(permit) => self.as_accepted(&permit).await.map(|()| permit),
-                Err(refusal) => Err(refusal),
+                Ok(Judged::Permit(permit)) => self.as_accepted(&permit).await.map(|()| Judged::Permit(permit)),
+                other => other,
             };
-            let permit = match judged {
-                Ok(permit) => permit,
-                Err(refusal) => {
-                    self.record_refusal(n, name, args, &refusal).await?;
-                    return Err(RpcError::refused(refusal.code, &refusal.detail, refusal.hint));
-                }
+            // Of calls that are never made twice one begins at a time; the others do not wait for each other.
+            let once = match &judged {
+                Ok(Judged::Permit(permit)) => permit.intended().effect == ToolEffect::Irreversible,
+                Ok(Judged::Waits(_)) => true,
+                Err(_) => false,
             };
-            // The bytes come first: a record must never name what was not stored.
-            if let Err(error) = self.needs.blobs.put(permit.args().as_bytes().to_vec()).await {
-                return Err(RpcError::internal(format!("the arguments were not stored, so nothing was done: {error}")));
+            let mut past = if once { Some(self.past.lock().await) } else { None };
+            if let Some(before) = past.as_ref().and_then(|past| past.once.get(key)) {
+                return Ok(Begun::Before(*before));
             }
-            if self.append_intent(n, &permit).await? {
-                tracing::info!(
-                    dispatch = %self.needs.admitted.dispatch,
-                    gen_ai.operation.name = "execute_tool",
-                    gen_ai.tool.name = permit.intended().tool,
-                    gen_ai.tool.call.id = permit.intended().idempotency_key,
-                    "tool call intended"
-                );
-                return Ok(permit);
+            let waited = past.as_ref().map_or(0, |past| past.waited);
+            let began = match judged {
+                Ok(Judged::Permit(permit)) => self.put_intent(n, *permit).await?,
+                Ok(Judged::Waits(permit)) => match self.may_wait(waited) {
+                    Ok(()) => self.put_card(n, *permit).await?,
+                    Err(refusal) => return self.refuse(n, name, args, &refusal).await,
+                },
+                Err(refusal) => return self.refuse(n, name, args, &refusal).await,
+            };
+            // Without one, another call has its number since before a restart.
+            let Some(began) = began else { continue };
+            if let Some(past) = past.as_mut() {
+                past.waited += u32::from(matches!(began, Begun::Waits(_)));
+                past.once.insert(key.clone(), n);
             }
+            return Ok(began);
         }
     }
 
+    async fn refuse(&self, n: u32, name: &str, args: &Value, refusal: &ToolRefusal) -> Result<Begun, RpcError> {
+        self.record_refusal(n, name, args, refusal).await?;
+        Err(RpcError::refused(refusal.code, &refusal.detail, refusal.hint))
+    }
+
+    /// Writes an intent; `None` when another call has its number since before a restart.
+    async fn put_intent(&self, n: u32, permit: ToolPermit) -> Result<Option<Begun>, RpcError> {
+        // The bytes come first: a record must never name what was not stored.
+        if let Err(error) = self.needs.blobs.put(permit.args().as_bytes().to_vec()).await {
+            return Err(RpcError::internal(format!("the arguments were not stored, so nothing was done: {error}")));
+        }
+        if !self.append_intent(n, &permit).await? {
+            return Ok(None);
+        }
+        tracing::info!(
+            dispatch = %self.needs.admitted.dispatch,
+            gen_ai.operation.name = "execute_tool",
+            gen_ai.tool.name = permit.intended().tool,
+            gen_ai.tool.call.id = permit.intended().idempotency_key,
+            "tool call intended"
+        );
+        Ok(Some(Begun::Intended(permit)))
+    }
+
+    /// The grant that covers the dispatch.
+    pub(super) fn grant(&self) -> Option<Arc<GrantIssued>> {
+        self.needs.admitted.grant.id().and_then(|id| self.needs.grants.get(id.as_str()))
+    }
+
     /// Whether the dispatch's grant stands, and whether it would be known if it did not.
-    fn granted(&self) -> Result<(), ToolRefusal> {
+    pub(super) fn granted(&self) -> Result<(), ToolRefusal> {
         let (grants, now) = (&self.needs.grants, self.needs.clock.now());
         let stands = grants.hears().and_then(|()| grants.stands(&self.needs.admitted, now));
         let hint = "nothing more can be done in this dispatch; tell the person why";
         stands.map_err(|short| ToolRefusal::new(short.code, short.detail, hint))
     }
 
+    /// Whether one more call may wait for a person. What is answered from a recording asks nobody.
+    fn may_wait(&self, waited: u32) -> Result<(), ToolRefusal> {
+        if self.needs.tape.is_some() {
+            let detail = "a repetition puts no card before anybody";
+            return Err(ToolRefusal::new("REPLAY_DIVERGED", detail, "nothing was done"));
+        }
+        if waited >= CARDS_MAX {
+            let detail = format!("{CARDS_MAX} calls of this dispatch have waited for a person");
+            return Err(ToolRefusal::new("CARDS_FULL", detail, "finish with what is decided"));
+        }
+        Ok(())
+    }
+
+    /// Puts a card before the person; `None` when another call has its number since before a restart.
+    async fn put_card(&self, n: u32, permit: WaitPermit) -> Result<Option<Begun>, RpcError> {
+        if let Err(error) = self.needs.blobs.put(permit.args().as_bytes().to_vec()).await {
+            return Err(RpcError::internal(format!("the arguments were not stored, so nothing was done: {error}")));
+        }
+        let awaiting = permit.awaiting().clone();
+        let appended = self.append_begin(n, &EffectCommand::Await(Box::new(permit))).await?;
+        if appended {
+            tracing::info!(card = awaiting.card(), tool = awaiting.tool, "a tool call waits for a person");
+            crash::point("gw.after_card");
+        }
+        Ok(appended.then_some(Begun::Waits(awaiting)))
+    }
+
     /// Whether an upstream's tool is what was accepted. What is answered from a recording asks nobody.
-    async fn as_accepted(&self, permit: &ToolPermit) -> Result<(), ToolRefusal> {
+    pub(super) async fn as_accepted(&self, permit: &ToolPermit) -> Result<(), ToolRefusal> {
         match permit.deed() {
             Deed::Upstream { tool, .. } if self.needs.tape.is_none() => self.needs.upstreams.as_accepted(tool).await,
-            Deed::Upstream { .. } | Deed::File { .. } => Ok(()),
+            Deed::Upstream { .. } | Deed::File { .. } | Deed::Card => Ok(()),
         }
     }
 
     /// Appends an intent under its number; false when another call has that number since before a restart.
-    async fn append_intent(&self, n: u32, permit: &ToolPermit) -> Result<bool, RpcError> {
+    pub(super) async fn append_intent(&self, n: u32, permit: &ToolPermit) -> Result<bool, RpcError> {
+        self.append_begin(n, &EffectCommand::Intend(permit.clone())).await
+    }
+
+    /// Appends the first event of a call, or the intent of one that waited; false when it is somebody else's.
+    async fn append_begin(&self, n: u32, command: &EffectCommand) -> Result<bool, RpcError> {
         for tried in 1..=INTENT_TRIES {
-            match self.record(n, EffectCommand::Intend(permit.clone())).await {
+            match self.record(n, command.clone()).await {
                 Ok(Outcome::Appended(_)) => return Ok(true),
                 // Found after a lost answer it is this call's own; found at once it is an earlier call's.
                 Ok(Outcome::AlreadyThere(_)) => return Ok(tried > 1),
                 Ok(Outcome::Refused(EffectRefusal::NumberTaken)) => return Ok(false),
-                Ok(Outcome::Nothing | Outcome::Refused(EffectRefusal::NotIntended | EffectRefusal::BudgetLeft)) => {
-                    break;
-                }
+                Ok(
+                    Outcome::Nothing
+                    | Outcome::Refused(
+                        EffectRefusal::NotIntended | EffectRefusal::NotAwaiting | EffectRefusal::BudgetLeft,
+                    ),
+                ) => break,
                 Err(error) => {
                     tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, tried, "intent not recorded");
                 }
@@ -166,7 +261,7 @@ impl Mcp {
         Err(RpcError::internal("the ledger does not take the intent, so nothing was done; call again later"))
     }
 
-    async fn carry_out(&self, permit: &ToolPermit) -> Answer {
+    pub(super) async fn carry_out(&self, permit: &ToolPermit) -> Answer {
         if let Some(tape) = &self.needs.tape {
             let intended = permit.intended();
             return match tape.take_tool(&intended.tool, &intended.args_digest) {
@@ -176,6 +271,9 @@ impl Mcp {
             };
         }
         match permit.deed() {
+            Deed::Card => Answer::succeeded(json!({
+                "content": [{ "type": "text", "text": "the person said yes" }], "isError": false,
+            })),
             Deed::File { workspace, call } => self.on_file(workspace, call).await,
             Deed::Upstream { tool, args } => {
                 match self.needs.upstreams.call(tool, args, &permit.intended().idempotency_key).await {
@@ -202,7 +300,7 @@ impl Mcp {
     }
 
     /// Writes how the call ended; the agent is answered only when that stands.
-    async fn outcome(&self, permit: &ToolPermit, answer: &Answer, took: Duration) -> Result<(), RpcError> {
+    pub(super) async fn outcome(&self, permit: &ToolPermit, answer: &Answer, took: Duration) -> Result<(), RpcError> {
         let bytes = canonical(&answer.result).into_bytes();
         let (n, size, result_digest) = (permit.intended().n, bytes.len(), digest(&bytes));
         if let Err(error) = self.needs.blobs.put(bytes).await {
@@ -246,6 +344,28 @@ impl Mcp {
         }
     }
 
+    /// Closes a call that waited.
+    pub(super) async fn record_close(&self, awaiting: &ToolAwaiting, refusal: &ToolRefusal) -> Result<(), RpcError> {
+        let refused = ToolRefused {
+            dispatch: awaiting.dispatch.clone(),
+            n: awaiting.n,
+            tool: Some(awaiting.tool.clone()),
+            args_digest: Some(awaiting.args_digest.clone()),
+            reason: refusal.code.to_owned(),
+            detail: refusal.detail.clone(),
+            count: 1,
+            policy: refusal.policy.clone(),
+        };
+        for _ in 1..=OUTCOME_TRIES {
+            match self.record(awaiting.n, EffectCommand::Refuse(refused.clone())).await {
+                Ok(_) => return Ok(()),
+                Err(error) => tracing::warn!(%error, card = awaiting.card(), "a closed call is not recorded"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(RpcError::internal("the ledger does not take it"))
+    }
+
     /// Some time from now one event stands for all calls beyond the rate until then.
     fn record_throttled_later(&self) {
         if self.flushing.swap(true, Ordering::SeqCst) {
@@ -286,7 +406,10 @@ impl Mcp {
         let dispatch = self.needs.admitted.dispatch.as_str();
         let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-t{n}")) else { return Ok(Outcome::Nothing) };
         let (step, unique) = match &body {
+            // What was approved is followed by every gateway that sees it: only one of them is to find its own intent.
+            EffectCommand::Intend(permit) if permit.is_approved() => ("release", self.needs.incarnation.clone()),
             EffectCommand::Intend(permit) => ("intend", permit.intended().idempotency_key.clone()),
+            EffectCommand::Await(permit) => ("await", permit.awaiting().idempotency_key.clone()),
             EffectCommand::Finish(_) => ("finish", String::new()),
             _ => ("refuse", String::new()),
         };
@@ -295,6 +418,30 @@ impl Mcp {
         let command = Command { id, entity, meta, body };
         handle::<Effect>(self.needs.log.as_ref(), self.needs.signer.as_ref(), command).await
     }
+}
+
+/// How a call began.
+enum Begun {
+    /// It is made.
+    Intended(ToolPermit),
+    /// It waits for a person.
+    Waits(ToolAwaiting),
+    /// It was begun before, under this number.
+    Before(u32),
+}
+
+/// The answer of a call that waits: no error, because nothing is wrong, and no result, because nothing was done.
+pub(super) fn pending(card: &str, expires_at: UnixMillis) -> Value {
+    let until = expires_at.rfc3339();
+    let text = format!(
+        "PENDING: nothing was done yet. This call waits for the person's decision as card {card}, until {until}. If they \
+         approve, exactly this call is made, also after you have ended. Do not call it again; go on, and say that it waits."
+    );
+    json!({
+        "content": [{ "type": "text", "text": text }],
+        "structuredContent": { "status": "pending", "card": card, "expires_at": until },
+        "isError": false,
+    })
 }
 
 /// A tool's name as a record may hold it.

@@ -10,12 +10,15 @@
 
 mod call;
 mod files;
+mod past;
 mod rate;
+mod release;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wire;
 
 pub(crate) use call::in_doubt;
+pub(crate) use past::Past;
 
 use crate::grants::Grants;
 use crate::inference::BoxBody;
@@ -38,7 +41,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, Weak};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use wire::{Incoming as Message, RpcError};
 
 /// Where the door is on the dispatch's socket.
@@ -62,8 +65,12 @@ pub(crate) struct Needs {
     pub(crate) meta: Meta,
     /// Where each workspace of the unit is mounted from, in the unit's order.
     pub(crate) roots: Vec<PathBuf>,
-    /// Tool calls that are in the ledger already.
-    pub(crate) recorded: u32,
+    /// What it has called already.
+    pub(crate) past: Past,
+    /// How long a call waits for a person, in milliseconds.
+    pub(crate) approval_ms: u64,
+    /// Of this process alone.
+    pub(crate) incarnation: String,
     /// What is offered.
     pub(crate) tools: ToolBook,
     /// What is asked about every call.
@@ -82,6 +89,8 @@ pub(crate) struct Mcp {
     needs: Needs,
     /// The number of the last call.
     last: AtomicU32,
+    /// Calls that are never made twice.
+    past: AsyncMutex<Past>,
     rate: Mutex<Bucket>,
     running: Semaphore,
     /// Calls beyond the rate that no event stands for yet.
@@ -93,10 +102,12 @@ pub(crate) struct Mcp {
 }
 
 impl Mcp {
-    pub(crate) fn new(needs: Needs) -> Arc<Mcp> {
+    pub(crate) fn new(mut needs: Needs) -> Arc<Mcp> {
+        let past = std::mem::take(&mut needs.past);
         Arc::new_cyclic(|me| Mcp {
             me: me.clone(),
-            last: AtomicU32::new(needs.recorded),
+            last: AtomicU32::new(past.last),
+            past: AsyncMutex::new(past),
             needs,
             rate: Mutex::new(Bucket::full(tokio::time::Instant::now())),
             running: Semaphore::new(RUNNING_MAX),

@@ -12,7 +12,7 @@ use custody_domain::queue::Caps;
 use custody_ledger::{Log, LogError, Seq, Stored};
 use custody_ports::requests::Requests;
 use custody_ports::snapshots::Snapshots;
-use custody_projections::{Audit, Dispatches, Folded, Grants, Sessions, Usage, Workspaces, digest};
+use custody_projections::{Audit, Dispatches, Folded, Grants, Inbox, Sessions, Usage, Workspaces, digest};
 use futures::StreamExt;
 use held::Held;
 use serde::Serialize;
@@ -66,6 +66,7 @@ pub(crate) struct All {
     pub(crate) audit: Held<Audit>,
     pub(crate) workspaces: Held<Workspaces>,
     pub(crate) grants: Held<Grants>,
+    pub(crate) inbox: Held<Inbox>,
 }
 
 impl All {
@@ -77,10 +78,11 @@ impl All {
         self.audit.apply(stored, &recorded);
         self.workspaces.apply(stored, &recorded);
         self.grants.apply(stored, &recorded);
+        self.inbox.apply(stored, &recorded);
     }
 
     fn oldest(&self) -> Seq {
-        let own = self.audit.seq().min(self.workspaces.seq()).min(self.grants.seq());
+        let own = self.audit.seq().min(self.workspaces.seq()).min(self.grants.seq()).min(self.inbox.seq());
         self.dispatches.seq().min(self.sessions.seq()).min(self.usage.seq()).min(own)
     }
 
@@ -91,6 +93,7 @@ impl All {
         self.audit.save(store);
         self.workspaces.save(store);
         self.grants.save(store);
+        self.inbox.save(store);
     }
 }
 
@@ -123,6 +126,7 @@ impl Projector {
             audit: Held::open(store.as_ref(), &genesis, last),
             workspaces: Held::open(store.as_ref(), &genesis, last),
             grants: Held::open(store.as_ref(), &genesis, last),
+            inbox: Held::open(store.as_ref(), &genesis, last),
         };
         let seq = watch::channel(all.oldest().0).0;
         Ok(Projector { log, store, state: Arc::new(Mutex::new(all)), seq, caps: Caps::default() })
@@ -190,8 +194,8 @@ impl Projector {
     pub fn facts(&self) -> Vec<ProjectionFacts> {
         self.with(|all| {
             let (dispatches, sessions) = (all.dispatches.facts(), all.sessions.facts());
-            let (workspaces, grants) = (all.workspaces.facts(), all.grants.facts());
-            vec![dispatches, sessions, all.usage.facts(), all.audit.facts(), workspaces, grants]
+            let (workspaces, grants, inbox) = (all.workspaces.facts(), all.grants.facts(), all.inbox.facts());
+            vec![dispatches, sessions, all.usage.facts(), all.audit.facts(), workspaces, grants, inbox]
         })
     }
 
@@ -208,6 +212,7 @@ impl Projector {
             "audit" => self.rebuild_one(|all| &mut all.audit).await.map(Some),
             "workspaces" => self.rebuild_one(|all| &mut all.workspaces).await.map(Some),
             "grants" => self.rebuild_one(|all| &mut all.grants).await.map(Some),
+            "inbox" => self.rebuild_one(|all| &mut all.inbox).await.map(Some),
             _ => Ok(None),
         }
     }
@@ -269,6 +274,7 @@ impl Projector {
                     fold_from_start::<Sessions>(self.log.as_ref(), at).await.map(|f| digest::<Sessions>(&f.0, f.1))
                 }
                 "usage" => fold_from_start::<Usage>(self.log.as_ref(), at).await.map(|f| digest::<Usage>(&f.0, f.1)),
+                "inbox" => fold_from_start::<Inbox>(self.log.as_ref(), at).await.map(|f| digest::<Inbox>(&f.0, f.1)),
                 "workspaces" => {
                     let fresh = fold_from_start::<Workspaces>(self.log.as_ref(), at).await;
                     fresh.map(|f| digest::<Workspaces>(&f.0, f.1))

@@ -8,6 +8,7 @@ use custody_ports::requests::{REQUEST_BYTES_MAX, Request, Requests};
 use custody_projections::audit::{anomalies, launchers};
 use custody_projections::dispatches::DispatchRow;
 use custody_projections::grants::GrantRow;
+use custody_projections::inbox::CardRow;
 use custody_projections::sessions;
 use custody_projections::usage::{self, By};
 use custody_projections::workspaces::WorkspaceRow;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The verbs that are answered.
-pub const QUERIES: [&str; 14] = [
+pub const QUERIES: [&str; 16] = [
     "dispatch.ls",
     "dispatch.get",
     "session.ls",
@@ -30,6 +31,8 @@ pub const QUERIES: [&str; 14] = [
     "workspace.get",
     "grant.ls",
     "grant.get",
+    "inbox.ls",
+    "inbox.get",
     "audit.summary",
     "projection.ls",
     "projection.rebuild",
@@ -54,6 +57,8 @@ struct Query {
     subject: Option<String>,
     /// Only this launcher.
     launcher: Option<String>,
+    /// Only cards that this person may decide.
+    approver: Option<String>,
     /// Only of this session.
     session: Option<String>,
     /// Only under this grant.
@@ -216,6 +221,23 @@ async fn carry_out(projector: &Projector, request: &Request) -> Result<Value, Er
             let row = row.ok_or_else(|| missing("grant", &id))?;
             Ok(json!({ "as_of": all.grants.seq().0, "row": row }))
         }),
+        "inbox.ls" => Ok(projector.with(|all| {
+            let table = all.inbox.state();
+            let mut rows: Vec<_> = table.iter().map(|(_, row)| row).filter(|r| shown(&query, r)).collect();
+            // What ends soonest comes first; what has ended, newest first.
+            rows.sort_by_key(|r| (!r.open, if r.open { r.expires_at } else { u64::MAX - r.last_seq }));
+            rows.truncate(query.limit.unwrap_or(50).min(ROWS_MAX));
+            json!({ "as_of": all.inbox.seq().0, "rows": rows })
+        })),
+        "inbox.get" => projector.with(|all| {
+            let id = query.id.clone().unwrap_or_default();
+            let table = all.inbox.state();
+            let row = one(&id, "card", table.with_prefix(&id).map(|(k, r)| (k.to_owned(), r)))?;
+            let row = row.ok_or_else(|| {
+                ErrorDoc::new("NOT_FOUND", format!("there is no card {id:?}"), Some("custody inbox ls".into()))
+            })?;
+            Ok(json!({ "as_of": all.inbox.seq().0, "row": row }))
+        }),
         "audit.summary" => Ok(projector.with(|all| {
             let state = all.audit.state();
             let totals: BTreeMap<_, _> =
@@ -258,6 +280,19 @@ fn without_statement(row: &GrantRow) -> Value {
         map.remove("statement");
     }
     value
+}
+
+/// Whether a card is asked for: open ones, unless states are named.
+fn shown(query: &Query, row: &CardRow) -> bool {
+    let state = match query.status.is_empty() {
+        true => row.open,
+        false => query.status.iter().any(|s| *s == row.state || s == "all"),
+    };
+    state
+        && query.subject.as_ref().is_none_or(|s| row.subject == *s || row.approvers.contains(s))
+        && query.approver.as_ref().is_none_or(|s| row.approvers.contains(s))
+        && query.launcher.as_ref().is_none_or(|l| *l == row.launcher)
+        && query.before_seq.is_none_or(|b| row.last_seq < b)
 }
 
 /// A workspace's row without its proposals, which are many.

@@ -145,12 +145,14 @@ impl View {
                     | EffectEvent::ToolIntended(_)
                     | EffectEvent::ToolFinished(_)
                     | EffectEvent::ToolRefused(_)
+                    | EffectEvent::ToolAwaiting(_)
                     | EffectEvent::BudgetWarned(_),
                 )
                 | LedgerEvent::Launcher(_)
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }

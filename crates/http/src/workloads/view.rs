@@ -148,7 +148,8 @@ impl View {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Approval(_),
             )
             | None => {}
         }

@@ -48,8 +48,14 @@ pub(super) const CALLS: Script = Script {
 };
 
 fn begun(book: &mut Book, name: &str, tools: &[&str]) -> (Ticket, String) {
+    begun_by(book, name, tools, "message")
+}
+
+/// A dispatch that a trigger set off, and its container.
+pub(super) fn begun_by(book: &mut Book, name: &str, tools: &[&str], trigger: &str) -> (Ticket, String) {
     let mut ask = book.ask("web-chat", name, "u_jane", json!({ "entrypoint": { "inline": "Look it up." } }));
     ask["data"]["tools"] = json!(tools);
+    ask["data"]["trigger"] = json!(trigger);
     let launch = book.launch("web-chat", ask, 1);
     let ticket = book.decide(&launch);
     book.claim(&ticket, None);
@@ -58,14 +64,14 @@ fn begun(book: &mut Book, name: &str, tools: &[&str]) -> (Ticket, String) {
     (ticket, id)
 }
 
-fn opened() -> Book {
+pub(super) fn opened() -> Book {
     let mut book = Book::new();
     book.register("web-chat", 1, SignatureRule::Required, &["u_jane"]);
     book
 }
 
 /// An event of kind effect, from its data.
-fn effect(book: &mut Book, ticket: &Ticket, event: &str, mut data: Value) {
+pub(super) fn effect(book: &mut Book, ticket: &Ticket, event: &str, mut data: Value) {
     book.tick(40);
     data["dispatch"] = json!(ticket.dispatch);
     let kind = format!("custody.effect.{event}.v1");

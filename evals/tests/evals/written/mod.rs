@@ -1,5 +1,6 @@
 //! The written scenarios: one script each, and every mutant is the same script with one lie in it.
 
+mod approvals;
 mod crash;
 mod effects;
 mod grants;
@@ -45,4 +46,6 @@ pub(crate) const SCRIPTS: &[Script] = &[
     grants::REQUIRED,
     grants::REVOKED,
     grants::ATTENUATED,
+    approvals::EXACT,
+    approvals::PROPOSES,
 ];

@@ -15,6 +15,7 @@ use custody_contracts::messages::ReplyOutcome;
 use custody_contracts::unit::{Entrypoint, Start};
 use custody_domain::queue::{Caps, Policy, Rules};
 use custody_engine::authority::admission::Admission;
+use custody_engine::authority::approvals::Approvals;
 use custody_engine::authority::commands::Commands;
 use custody_engine::authority::grants::GrantDesk;
 use custody_engine::authority::launchers::Launchers;
@@ -26,7 +27,7 @@ use custody_engine::runners::Runners;
 use custody_engine::tools::ToolBook;
 use custody_ledger::{Entity, Log};
 use custody_nats::server::PrivateServer;
-use custody_nats::{Connection, JetLog, JetOutput};
+use custody_nats::{Connection, JetBlobs, JetLog, JetOutput};
 use custody_ports::launches::Launch;
 use custody_ports::requests::Request;
 use custody_streams::accounts::{ServiceUser, SyncInterval};
@@ -119,6 +120,12 @@ async fn prepare(
         workspaces: workspaces.clone(),
         follow_ups: follow_ups.clone(),
         grants: desk,
+        approvals: Approvals {
+            log: log.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            blobs: Arc::new(JetBlobs::new(authority)),
+        },
     };
     let seed = server.launchers.get(LAUNCHER).ok_or_else(|| failed("the launcher has no key"))?;
     let registered = LauncherRegistered {
