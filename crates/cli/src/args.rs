@@ -134,6 +134,9 @@ pub(crate) enum Command {
     /// Runners: ls, get, build, verify
     #[command(subcommand)]
     Runner(commands::runner::RunnerCommand),
+    /// Calls that wait for a person: ls, show, approve, reject, edit, defer, next
+    #[command(subcommand)]
+    Inbox(commands::inbox::InboxCommand),
     /// Tools that dispatches may call: ls, show, add, accept, rm
     #[command(subcommand, visible_alias = "tools")]
     Tool(commands::tool::ToolCommand),

@@ -69,10 +69,13 @@ impl CliError {
             "LAUNCHER_REFUSED" | "KEY_REFUSED" => exit::CONFLICT,
             "TOKEN_REFUSED"
             | "WORKSPACE_REFUSED"
+            | "APPROVAL_REFUSED"
+            | "APPROVAL_NOT_YOURS"
             | "SUBJECT_NOT_ALLOWED"
             | "CONSENT_STATEMENT"
             | "LAUNCHER_DISABLED" => exit::REFUSED,
             code if code.starts_with("GRANT_") || code.starts_with("WORKSPACE_") => exit::REFUSED,
+            "APPROVAL_DECIDED" | "APPROVAL_STALE" | "APPROVAL_EXPIRED" => exit::CONFLICT,
             "DISPATCH_NOT_ADMITTED" => exit::NOT_FOUND,
             "STALE" => exit::TIMED_OUT,
             "LEDGER_UNAVAILABLE" => exit::UNREACHABLE,

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod eval;
 pub(crate) mod grant;
+pub(crate) mod inbox;
 pub(crate) mod launcher;
 pub(crate) mod link;
 pub(crate) mod meta;
@@ -77,6 +78,7 @@ pub(crate) async fn run(cli: Cli) -> CliResult {
         Command::User(command) => user::run(ctx, command).await,
         Command::Open(args) => open::run(ctx, args).await,
         Command::Runner(command) => runner::run(ctx, command).await,
+        Command::Inbox(command) => Box::pin(inbox::run(ctx, command)).await,
         Command::Tool(command) => Box::pin(tool::run(ctx, command)).await,
         Command::Secret(command) => secret::run(ctx, command),
         Command::Link(args) => link::run(ctx, args).await,

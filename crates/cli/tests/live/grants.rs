@@ -15,12 +15,12 @@ use tokio::time::Instant;
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 const ENDED_MAX: Duration = Duration::from_secs(5);
 
-fn misbehave<'a>(what: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn misbehave<'a>(what: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["--runner", "misbehave"], more, &[what]].concat()
 }
 
 /// The socket of a dispatch on the host's side.
-fn socket(stack: &Stack, dispatch: &str) -> PathBuf {
+pub(crate) fn socket(stack: &Stack, dispatch: &str) -> PathBuf {
     fn find(folder: &Path) -> Option<PathBuf> {
         let entries: Vec<_> = std::fs::read_dir(folder).ok()?.flatten().map(|e| e.path()).collect();
         let own = entries.iter().find(|path| path.file_name().is_some_and(|name| name == "gw.sock")).cloned();
@@ -31,7 +31,7 @@ fn socket(stack: &Stack, dispatch: &str) -> PathBuf {
 }
 
 /// One request as an agent makes it; the answer's body.
-async fn post(socket: &Path, path: &str, body: &Value) -> Value {
+pub(crate) async fn post(socket: &Path, path: &str, body: &Value) -> Value {
     let body = body.to_string();
     let request = format!(
         "POST {path} HTTP/1.1\r\nhost: box\r\ncontent-type: application/json\r\naccept: application/json\r\n\

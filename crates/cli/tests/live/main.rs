@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod approvals;
 mod bad_input;
 mod browser;
 mod c2sp;

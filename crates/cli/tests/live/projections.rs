@@ -28,7 +28,7 @@ async fn deleting_every_projection_and_rebuilding_gives_the_same_digests() {
     let last = stack.ledger().await.last().unwrap().seq;
     assert_eq!(
         before.iter().map(|p| p.0.as_str()).collect::<Vec<_>>(),
-        ["dispatches", "sessions", "usage", "audit", "workspaces", "grants"]
+        ["dispatches", "sessions", "usage", "audit", "workspaces", "grants", "inbox"]
     );
     assert!(before.iter().all(|p| p.1 == last), "{last} {before:?}");
 
