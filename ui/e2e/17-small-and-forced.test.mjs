@@ -59,11 +59,11 @@ test('a phone reaches every page and the actions on them', async () => {
   const { context } = await contextIn(browser, 'ready', PHONE);
   const page = await open(context, server.url, '/', 'ready');
   const bar = page.getByRole('navigation', { name: 'Main pages' });
-  for (const name of ['Chat', 'Dispatches', 'Audit', 'Home']) {
+  for (const name of ['Inbox', 'Chat', 'Dispatches', 'Home']) {
     await bar.getByRole('link', { name }).tap();
     await page.waitForFunction((n) => document.title.startsWith(n) || document.querySelector('main')?.ariaLabel?.startsWith(n) || document.title.startsWith('New chat'), name);
   }
-  for (const name of ['Grants', 'Runners', 'Health', 'Reference']) {
+  for (const name of ['Audit', 'Grants', 'Runners', 'Health', 'Reference']) {
     await bar.getByRole('button', { name: 'More' }).tap();
     await bar.getByRole('link', { name }).tap();
     await page.getByRole('heading', { level: 1, name }).waitFor();

@@ -17,10 +17,11 @@ export type View = Component<PageProps> | Component<Record<string, never>>;
 export interface PageProps {
   readonly params: Readonly<Record<string, string>>;
 }
-type IconName = 'home' | 'chat' | 'runs' | 'audit' | 'box' | 'pulse' | 'book' | 'key';
+type IconName = 'home' | 'chat' | 'runs' | 'audit' | 'box' | 'pulse' | 'book' | 'key' | 'tray';
 
 export const PAGES: readonly Page[] = [
   { name: 'home', paths: ['/'], title: 'Home', key: 'h', icon: 'home', load: () => import('./pages/Home.svelte') },
+  { name: 'inbox', paths: ['/inbox', '/inbox/:card'], title: 'Inbox', key: 'i', icon: 'tray', load: () => import('./pages/inbox/Inbox.svelte') },
   { name: 'chat', paths: ['/chat', '/chat/:session'], title: 'Chat', key: 'c', icon: 'chat', load: () => import('./pages/chat/Chat.svelte') },
   { name: 'dispatches', paths: ['/dispatches'], title: 'Dispatches', key: 'd', icon: 'runs', load: () => import('./pages/Dispatches.svelte') },
   { name: 'dispatch', paths: ['/dispatches/:id'], title: 'Dispatch', load: () => import('./pages/dispatch/Dispatch.svelte') },

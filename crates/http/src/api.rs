@@ -11,6 +11,7 @@ use custody_contracts::messages::ErrorDoc;
 use custody_engine::runners::Runners;
 use custody_ledger::Log;
 use custody_ports::asks::{AskFailed, Asks, Launcher};
+use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
 use custody_ports::pages::{LogPages, OutputPages};
 use custody_streams::subject::LogSubject;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub pages: Arc<dyn LogPages>,
     /// The output.
     pub output: Arc<dyn OutputPages>,
+    /// Arguments of calls that wait, to be shown to who decides. Nothing else is read here.
+    pub blobs: Arc<dyn Blobs>,
     /// Projector and authority.
     pub asks: Arc<dyn Asks>,
     /// The web chat's own launcher.

@@ -1,4 +1,5 @@
 // Every page in every state, on made-up answers: for the checks that look at all of them.
+import { cards } from './cards.mjs';
 import { grants } from './grants.mjs';
 import { answer, auditRow, dispatchEvents, installation } from './synthetic.mjs';
 
@@ -10,11 +11,14 @@ export function full() {
   const list = Array.from({ length: 40 }, (_, n) =>
     dispatchEvents(n, { at: NOW - (41 - n) * 3 * 60_000, status: statuses[n] ?? 'completed', session: `s-${Math.floor(n / 3)}` }),
   );
-  return { list, model: installation({ dispatches: list, audit: Array.from({ length: 400 }, (_, i) => auditRow(i + 1)), grants: grants(NOW), head: 812 }) };
+  return { list, model: installation({ dispatches: list, audit: Array.from({ length: 400 }, (_, i) => auditRow(i + 1)), grants: grants(NOW), cards: cards(NOW), head: 812 }) };
 }
 
 export const ROUTES = ({ list }) => ({
   home: '/',
+  inbox: '/inbox',
+  'inbox-card': '/inbox/d-7f3a-t2',
+  'inbox-decided': '/inbox/d-79aa-t3?all=1',
   chat: `/chat/${list[35].session}`,
   'new-chat': '/chat',
   dispatches: '/dispatches',

@@ -2,6 +2,7 @@
 // months. It speaks ws.v1 and REST as the bridge does, and holds no rule of its own.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { cardsRest } from './cards.mjs';
 import { grantsRest } from './grants.mjs';
 
 export const T0 = Date.UTC(2026, 10, 22, 21, 0, 0);
@@ -127,7 +128,7 @@ function contractOf(name) {
 }
 
 /** An installation in memory. */
-export function installation({ dispatches = [], audit = [], grants = [], head = 0 } = {}) {
+export function installation({ dispatches = [], audit = [], grants = [], cards = [], head = 0 } = {}) {
   const all = new Map(dispatches.map((d) => [d.dispatch, d]));
   const rows = () => [...all.values()].map(rowOf).sort((a, b) => b.first_seq - a.first_seq);
   const sessionsOf = () => {
@@ -168,6 +169,7 @@ export function installation({ dispatches = [], audit = [], grants = [], head = 
       if (path === '/me' || path === '/session') return ME;
       if (path === '/runners') return [RUNNER];
       if (path === '/consent') return { state: 'given', grant: 'g-0b55' };
+      if (path.startsWith('/inbox')) return cardsRest(method, path, query, cards);
       if (path.startsWith('/grants') || path === '/launchers') return grantsRest(method, path, grants);
       const changes = changesRest(path, all);
       if (changes) return changes;

@@ -14,7 +14,7 @@ use custody_http::api::{Evidence, Parts, Probe};
 use custody_http::auth::users::{KEY_PREFIX, User, Users};
 use custody_http::auth::{Auth, hash};
 use custody_http::{HttpSettings, settings};
-use custody_nats::{AskError, Connection, JetPages, RequestClient};
+use custody_nats::{AskError, Connection, JetBlobs, JetPages, RequestClient};
 use custody_ports::asks::{AskFailed, Asks, LaunchFailed, Launched, Launcher};
 use custody_streams::subject::LogSubject;
 use futures::future::BoxFuture;
@@ -213,6 +213,7 @@ pub(crate) async fn parts(
         log,
         pages: pages.clone(),
         output: pages,
+        blobs: Arc::new(JetBlobs::new(connection)),
         asks: Arc::new(NatsAsks::new(connection)),
         launcher: Arc::new(launcher),
         clock,

@@ -8,6 +8,7 @@ pub mod contracts;
 pub mod dispatches;
 pub mod follow_ups;
 pub mod grants;
+pub mod inbox;
 pub mod installation;
 pub mod session;
 pub mod sessions;
@@ -44,6 +45,7 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
         (name = "sessions", description = "Conversations: dispatches that share a session file"),
         (name = "workspaces", description = "What is kept in them, and what commits changed"),
         (name = "grants", description = "What launchers may do in a person's name"),
+        (name = "inbox", description = "Calls that wait for a person"),
         (name = "audit", description = "The log as evidence"),
         (name = "installation", description = "How this installation is"),
         (name = "bridge", description = "Frames of ws.v1, live"),
@@ -84,6 +86,9 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(grants::one))
         .routes(routes!(grants::revoke))
         .routes(routes!(grants::launchers))
+        .routes(routes!(inbox::list))
+        .routes(routes!(inbox::one))
+        .routes(routes!(inbox::decide))
         .routes(routes!(audit::rows))
         .routes(routes!(audit::why))
         .routes(routes!(audit::verify))

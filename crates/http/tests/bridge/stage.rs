@@ -138,6 +138,7 @@ impl Stage {
             pages: Arc::new(Nothing),
             output: output.clone(),
             asks,
+            blobs: Arc::new(custody_testkit::fakes::MemoryBlobs::default()),
             launcher: Arc::new(Nothing),
             clock: clock.clone(),
             runners: Runners::read(folder.path())

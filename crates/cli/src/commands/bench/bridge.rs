@@ -12,7 +12,7 @@ use custody_http::HttpSettings;
 use custody_http::api::{Evidence, Parts};
 use custody_http::auth::users::{User, Users};
 use custody_http::auth::{Auth, hash};
-use custody_nats::{JetLog, JetOutput, JetPages};
+use custody_nats::{JetBlobs, JetLog, JetOutput, JetPages};
 use custody_ports::asks::{AskFailed, Asks, LaunchFailed, Launched, Launcher};
 use custody_ports::clock::Clock;
 use custody_ports::output::Output;
@@ -291,6 +291,7 @@ async fn ours(place: &Place, clients: usize, frames: u64, every: Duration) -> Cl
         log: Arc::new(JetLog::open(&connection).await.map_err(failed)?),
         pages: pages.clone(),
         output: pages,
+        blobs: Arc::new(JetBlobs::new(&connection)),
         asks: Arc::new(Nobody),
         launcher: Arc::new(Nobody),
         clock,
