@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
 import { installation, until } from './support/installation.mjs';
-import { over, send, signIn, turns } from './support/pages.mjs';
+import { over, send, signIn, soon, turns } from './support/pages.mjs';
 
 let it, browser;
 before(async () => {
@@ -104,7 +104,7 @@ test('before the first message a person reads what the web chat may do, and agre
   await words.getByText('u_jane lets user:web-chat').waitFor();
   await words.getByText('Workspaces: default as rw.').waitFor();
   const digest = await words.locator('code').textContent();
-  assert.ok(await page.getByRole('button', { name: 'Send' }).isDisabled());
+  await soon(async () => assert.ok(await page.getByRole('button', { name: 'Send' }).isDisabled()));
   await page.getByLabel('Message', { exact: true }).press('Enter');
   assert.equal(it.json('grant', 'ls').filter((g) => g.subject === 'u_jane').length, 0, 'nothing is given by reading, and nothing is sent');
   // A script is told the same.

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
 import { installation, until } from './support/installation.mjs';
-import { live, over, send, signIn } from './support/pages.mjs';
+import { live, over, send, signIn, soon } from './support/pages.mjs';
 
 let it, browser;
 before(async () => {
@@ -41,17 +41,17 @@ test('kill -9 of the server in mid-stream', async () => {
   await page.getByLabel('Message', { exact: true }).fill('a draft that must stay');
   await it.down('SIGKILL');
   await page.locator('[data-link=reconnecting]').waitFor();
-  assert.ok(await page.getByRole('button', { name: /Stop/ }).isDisabled(), 'a stop waits for the connection');
+  await soon(async () => assert.ok(await page.getByRole('button', { name: /Stop/ }).isDisabled(), 'a stop waits for the connection'));
   await it.up();
   await live(page);
-  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'a draft that must stay');
+  await soon(async () => assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'a draft that must stay'));
   const [turn] = await over(page, 1, 120_000);
   assert.equal(flat(turn.words), expected(150), 'no word is missing and none is there twice');
   const states = await page.evaluate(() => globalThis.pill);
   assert.ok(states.indexOf('reconnecting') > states.indexOf('live'), `${states}`);
   assert.equal(states.at(-1), 'live');
   await page.reload();
-  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'a draft that must stay', 'also after a reload');
+  await soon(async () => assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'a draft that must stay', 'also after a reload'));
   await page.close();
 });
 

@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
 import { installation, until } from './support/installation.mjs';
 import { mailServer } from './support/mail.mjs';
-import { signIn } from './support/pages.mjs';
+import { signIn, soon } from './support/pages.mjs';
 import { contextIn, open } from './support/routes.mjs';
 import { serve } from './support/static.mjs';
 
@@ -39,7 +39,7 @@ async function at(card, answer = () => ({ json: { card, seq: 900, changed: true 
 test('what cannot be undone takes a second yes, for exactly what was shown', async () => {
   const { context, page, sent } = await at('d-7f3a-t2');
   const shown = page.getByRole('group', { name: 'Exact arguments' });
-  assert.match(await shown.textContent(), /"to": "bob@acme\.test"/);
+  await soon(async () => assert.match(await shown.textContent(), /"to": "bob@acme\.test"/));
   const digest = await shown.getAttribute('data-digest');
   await page.getByRole('button', { name: 'Approve' }).click();
   assert.equal(sent.length, 0, 'once is not enough');
@@ -87,7 +87,7 @@ test('without a connection nothing is decided', async () => {
   const { context, control, page } = await at('d-80b1-t1');
   control.cut();
   await page.locator('[data-link=reconnecting]').waitFor();
-  for (const name of ['Approve', 'Edit', 'Reject', 'Defer']) assert.ok(await page.getByRole('button', { name, exact: true }).isDisabled(), name);
+  for (const name of ['Approve', 'Edit', 'Reject', 'Defer']) await soon(async () => assert.ok(await page.getByRole('button', { name, exact: true }).isDisabled(), name));
   await context.close();
 });
 
@@ -187,7 +187,7 @@ test('what a person reads on the page is what is done, once, and nothing else is
     // It comes to the open page by itself, and is made once.
     const first = await propose('One.');
     const one = await read(first);
-    assert.match(await one.getByRole('group', { name: 'Exact arguments' }).textContent(), /"text": "One\."/);
+    await soon(async () => assert.match(await one.getByRole('group', { name: 'Exact arguments' }).textContent(), /"text": "One\."/));
     assert.equal(mail.sent().length, 0);
     await yes(one);
     await until('it was sent', () => mail.sent().length === 1);
@@ -211,7 +211,7 @@ test('what a person reads on the page is what is done, once, and nothing else is
     const three = await read(third);
     ok('inbox', 'reject', third, '--reason', 'Not now.');
     await three.getByText('It has changed since you read it').waitFor();
-    assert.ok(await three.getByRole('button', { name: 'Approve' }).isDisabled());
+    await soon(async () => assert.ok(await three.getByRole('button', { name: 'Approve' }).isDisabled()));
     const digest = it.json('inbox', 'show', third).row.args_digest;
     const late = await page.evaluate(
       async ([card, args_digest]) => {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
 import { installation, until } from './support/installation.mjs';
-import { live, signIn } from './support/pages.mjs';
+import { live, signIn, soon } from './support/pages.mjs';
 
 let it, browser;
 before(async () => {
@@ -52,7 +52,7 @@ test('a launcher without a grant is refused, works under one that is given on th
   await signIn(page, it.url, it.key, `/dispatches/${id}`);
   await page.getByText('Refused by rule GRANT_MISSING').waitFor();
   await page.getByRole('link', { name: 'Give it one' }).click();
-  assert.equal(await page.getByLabel('Launcher', { exact: true }).inputValue(), 'planner');
+  await soon(async () => assert.equal(await page.getByLabel('Launcher', { exact: true }).inputValue(), 'planner'));
   await page.getByRole('combobox', { name: /^It is/ }).selectOption('user');
   await page.getByRole('combobox', { name: 'Access to workspace 1' }).selectOption('rw');
   await page.getByRole('button', { name: 'Read it in words' }).click();
@@ -90,9 +90,9 @@ test('a runner that is not there is refused in the chat, with the rule and the w
   await page.keyboard.press('Enter');
   const card = page.getByRole('group', { name: 'Refusal' });
   await card.waitFor();
-  assert.match(await card.textContent(), /RUNNER/);
-  assert.ok(await page.getByText('Who runs this?').first().isVisible());
-  assert.ok(await card.getByRole('button', { name: 'Run again' }).isVisible());
+  await soon(async () => assert.match(await card.textContent(), /RUNNER/));
+  await soon(async () => assert.ok(await page.getByText('Who runs this?').first().isVisible()));
+  await soon(async () => assert.ok(await card.getByRole('button', { name: 'Run again' }).isVisible()));
   await page.close();
 });
 

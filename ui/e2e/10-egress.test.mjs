@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch, watch } from './support/browser.mjs';
 import { installation } from './support/installation.mjs';
-import { over, send, signIn } from './support/pages.mjs';
+import { over, send, signIn, soon } from './support/pages.mjs';
 
 const EVIL = 'evil.example';
 const HOSTILE = `
@@ -49,7 +49,7 @@ test('nothing leaves, on any page', async () => {
   await send(page, '[[doc hostile]]');
   const [turn] = await over(page, 1);
   assert.match(turn.words, /<script src=/, 'HTML is shown as the text that it is');
-  assert.ok(await page.getByText(EVIL).first().isVisible());
+  await soon(async () => assert.ok(await page.getByText(EVIL).first().isVisible()));
   const made = await page.locator('.prose').evaluateAll((all) => all.flatMap((p) => [...p.querySelectorAll('img, script, iframe, style, link, object, embed, meta, base, svg image, svg use, [onerror], [onmouseover]')].map((e) => e.outerHTML)));
   assert.deepEqual(made, [], 'no element was made of it');
   const links = await page.locator('.prose a').evaluateAll((all) => all.map((a) => [a.protocol, a.rel, a.target]));

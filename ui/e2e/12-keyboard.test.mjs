@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
+import { soon } from './support/pages.mjs';
 import { contextIn, full, open } from './support/routes.mjs';
 import { serve } from './support/static.mjs';
 
@@ -90,9 +91,9 @@ test('list, object and back', async () => {
   await held(page, 'step');
   const rows = await page.locator('[role=treegrid] .item').count();
   await press(page, 'ArrowLeft');
-  assert.equal(await page.locator('[role=treegrid] .item').count(), 1, 'closed');
+  await soon(async () => assert.equal(await page.locator('[role=treegrid] .item').count(), 1, 'closed'));
   await press(page, 'ArrowRight');
-  assert.equal(await page.locator('[role=treegrid] .item').count(), rows, 'open again');
+  await soon(async () => assert.equal(await page.locator('[role=treegrid] .item').count(), rows, 'open again'));
   await press(page, 'ArrowDown', 'Enter');
   await page.getByRole('complementary', { name: 'Selected step' }).waitFor();
   assert.match(page.url(), /span=/);
@@ -131,12 +132,12 @@ test('chat: write, break a line, send, take up the last message, and walk the re
   await page.keyboard.type('one');
   await press(page, 'Shift+Enter');
   await page.keyboard.type('two');
-  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'one\ntwo');
+  await soon(async () => assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'one\ntwo'));
   await press(page, 'Enter');
   await page.locator('[data-outbox]').getByText('one').waitFor();
-  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), '');
+  await soon(async () => assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), ''));
   await press(page, 'ArrowUp');
-  assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'one\ntwo');
+  await soon(async () => assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'one\ntwo'));
   await press(page, 'F6');
   const first = await held(page, 'region');
   await press(page, 'F6');

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
 import { below, bestOf } from './support/measure.mjs';
+import { soon } from './support/pages.mjs';
 import { serve } from './support/static.mjs';
 import { answer, auditRow, dispatchEvents, installation, iso } from './support/synthetic.mjs';
 
@@ -112,7 +113,7 @@ measured('a timeline of 5,000 steps', async () => {
     one.frames.push({ seq: one.frames.length + 1, at: start + i * 3 + 2, kind: 'tool_result', id: `c${i}`, ok: i % 97 !== 0, text: `line ${i}` });
   }
   const { page, cdp } = await opened(installation({ dispatches: [one] }), `/dispatches/${one.dispatch}`, '[role=treegrid] .item');
-  assert.ok(Number(await page.getByRole('treegrid').getAttribute('aria-rowcount')) > 5_000);
+  await soon(async () => assert.ok(Number(await page.getByRole('treegrid').getAttribute('aria-rowcount')) > 5_000));
   const before = await heap(cdp);
   const found = await frames(page, async () => {
     const list = page.locator('[role=treegrid] [role=rowgroup]');

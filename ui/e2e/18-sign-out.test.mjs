@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
 import { installation } from './support/installation.mjs';
-import { live, over, send, signIn } from './support/pages.mjs';
+import { live, over, send, signIn, soon } from './support/pages.mjs';
 
 let browser;
 before(async () => {
@@ -35,12 +35,12 @@ for (const [name, { config }] of Object.entries(cases)) {
     }
     await page.getByText('Your session ended').waitFor({ timeout: 40_000 });
     assert.equal(page.url(), place, 'the address stays');
-    assert.equal(await page.locator('article').count(), 0, 'nothing of the conversation is left on the page');
+    await soon(async () => assert.equal(await page.locator('article').count(), 0, 'nothing of the conversation is left on the page'));
     await page.getByLabel('Access key').fill(it.key);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await live(page);
     assert.equal(page.url(), place);
-    assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'not sent yet');
+    await soon(async () => assert.equal(await page.getByLabel('Message', { exact: true }).inputValue(), 'not sent yet'));
     if (config === '') {
       const [turn] = await over(page, 1);
       assert.equal(turn.words, Array.from({ length: 200 }, (_, i) => `w${i + 1}`).join(' '), 'the dispatch went on meanwhile');

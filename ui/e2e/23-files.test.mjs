@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
 import { installation, until } from './support/installation.mjs';
-import { over, send, signIn } from './support/pages.mjs';
+import { over, send, signIn, soon } from './support/pages.mjs';
 
 const LARGE = Array.from({ length: 2_000 }, (_, i) => `line ${i + 1} of a file that is too large for a page`).join('\n');
 const write = (path, content) => ({ tool: ['write_file', { path, content }] });
@@ -63,7 +63,7 @@ test('what landed: the commit, its files, its lines, with the keyboard, on a pho
   await change.getByText('Monday is a holiday.').waitFor();
   assert.ok(await summary.evaluate((e) => e === document.activeElement));
   await change.getByRole('table', { name: 'Lines of plan.md' }).waitFor();
-  assert.deepEqual(await change.getByRole('table', { name: 'Lines of plan.md' }).getByRole('columnheader').allTextContents(), ['Line before', 'Line now', 'What became of it', 'Text']);
+  await soon(async () => assert.deepEqual(await change.getByRole('table', { name: 'Lines of plan.md' }).getByRole('columnheader').allTextContents(), ['Line before', 'Line now', 'What became of it', 'Text']));
 
   await page.setViewportSize({ width: 360, height: 740 });
   assert.equal(await sideways(page), false);
@@ -93,10 +93,12 @@ test('what is too large is cut, and said so with the command that shows it whole
   await change.getByText('Not all of it is shown').waitFor();
   await change.getByText('1 file changed').waitFor();
   await change.locator('summary').click();
-  assert.equal(await change.locator('table.patch tbody tr').count(), 400, 'a part of the lines is drawn at first');
+  await soon(async () => assert.equal(await change.locator('table.patch tbody tr').count(), 400, 'a part of the lines is drawn at first'));
   await change.getByRole('button', { name: /^Show all / }).click();
-  const shown = await change.locator('table.patch tbody tr').count();
-  assert.ok(shown > 400 && shown < 2_000, `${shown}`);
+  await soon(async () => {
+    const shown = await change.locator('table.patch tbody tr').count();
+    assert.ok(shown > 400 && shown < 2_000, `${shown}`);
+  });
   const command = (await change.getByText('Its end is not shown here').locator('code').textContent()).split(' ').slice(1);
   const whole = it.custody(...command);
   assert.equal(whole.code, 0, whole.err);
@@ -130,7 +132,7 @@ test('what waits for its owner, what the owner lands, and what the owner rejects
   assert.equal(it.custody('workspace', 'reject', 'default', second, '--why', 'not on a Sunday').code, 0);
   await page.getByRole('button', { name: 'Look again' }).click();
   await change.getByText('Rejected', { exact: true }).waitFor();
-  assert.equal(await change.locator('details').count(), 0, 'what was rejected is not kept');
+  await soon(async () => assert.equal(await change.locator('details').count(), 0, 'what was rejected is not kept'));
   await page.close();
 });
 
