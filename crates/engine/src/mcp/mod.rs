@@ -4,17 +4,23 @@
 //! Must never carry out a call that has no permit of `domain::tool`, whose intent is not in the ledger, or beyond the
 //! rate; must never answer a call before its outcome is in the ledger.
 //!
+//! Three versions are spoken: 2025-06-18 and 2025-11-25, which begin with a greeting, and 2026-07-28, in which every request
+//! stands alone ([`era`]). The door keeps nothing between two requests in any of them.
+//!
 //! Written here and not taken from the official SDK: what this door is for stands between the transport and the tool
-//! (bounds, strict reading, permit, intent, outcome), and the part of the protocol that is left is four methods. The
-//! SDK is the other side of this door's tests.
+//! (bounds, strict reading, permit, intent, outcome), and the part of the protocol that is left is five methods. The SDKs
+//! are the other side of this door's tests.
 
 mod call;
+mod era;
 mod files;
 mod past;
 mod rate;
 mod release;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod tests_stock;
 mod wire;
 
 pub(crate) use call::in_doubt;
@@ -32,6 +38,7 @@ use custody_domain::tool::{Policy, listed};
 use custody_ledger::{Log, Sign};
 use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
+use era::{Era, GREETED};
 use http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -46,8 +53,8 @@ use wire::{Incoming as Message, RpcError};
 
 /// Where the door is on the dispatch's socket.
 pub(crate) const PATH: &str = "/mcp";
-/// The versions of the protocol that are spoken, the newest first.
-const VERSIONS: [&str; 2] = ["2025-11-25", "2025-06-18"];
+/// What an agent's model may be told about this server.
+const INSTRUCTIONS: &str = "Every call is checked, recorded and bounded. A refusal names the rule and the next step.";
 /// The largest message of an agent, in bytes.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Calls of one dispatch that are carried out at once; further ones wait.
@@ -128,16 +135,7 @@ impl Mcp {
         if request.headers().contains_key(ORIGIN) {
             return error(StatusCode::FORBIDDEN, &RpcError::invalid("no page of a browser is served here"));
         }
-        let version = request.headers().get("mcp-protocol-version").map(|v| v.to_str().unwrap_or_default());
-        if let Some(version) = version
-            && !VERSIONS.contains(&version)
-        {
-            let known = VERSIONS.join(", ");
-            return error(
-                StatusCode::BAD_REQUEST,
-                &RpcError::invalid(format!("mcp-protocol-version must be one of {known}")),
-            );
-        }
+        let headers = request.headers().clone();
         let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
@@ -147,27 +145,45 @@ impl Mcp {
         };
         match wire::read(&body) {
             Err(why) => error(StatusCode::BAD_REQUEST, &why),
-            Ok(Message::Nothing) => empty(StatusCode::ACCEPTED),
+            Ok(Message::Nothing) => match era::of_headers(&headers) {
+                Ok(_) => empty(StatusCode::ACCEPTED),
+                Err(why) => error(StatusCode::BAD_REQUEST, &why),
+            },
             Ok(Message::Request { id, method, params }) => {
+                let era = match era::of_request(&headers, &method, &params) {
+                    Ok(era) => era,
+                    Err(why) => return document(StatusCode::BAD_REQUEST, &wire::reply(&id, Err(why))),
+                };
                 // The call goes on when the agent goes away: its outcome belongs into the ledger all the same.
                 let door = self.clone();
-                let answered = tokio::spawn(async move { door.answer(&method, &params).await }).await;
+                let answered = tokio::spawn(async move { door.answer(era, &method, &params).await }).await;
                 let answered = answered.unwrap_or_else(|_| Err(RpcError::internal("the call broke off; call again")));
-                document(StatusCode::OK, &wire::reply(&id, answered))
+                let status = match (&answered, era) {
+                    (Err(why), Era::Alone) => why.status(),
+                    _ => StatusCode::OK,
+                };
+                document(status, &wire::reply(&id, answered))
             }
         }
     }
 
-    async fn answer(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
+    async fn answer(&self, era: Era, method: &str, params: &Value) -> Result<Value, RpcError> {
         self.within_rate().await?;
-        match method {
-            "initialize" => Ok(initialize(params)),
-            "ping" => Ok(json!({})),
-            "tools/list" => Ok(self.list()),
-            "tools/call" => self.call(params).await,
-            other => {
+        match (era, method) {
+            (Era::Greeted, "initialize") => Ok(initialize(params)),
+            (Era::Greeted, "ping") => Ok(json!({})),
+            (Era::Greeted, "tools/list") => Ok(self.list()),
+            (Era::Greeted, "tools/call") => self.call(params).await,
+            (Era::Alone, "server/discover") => Ok(era::discovered(&about(), INSTRUCTIONS)),
+            (Era::Alone, "tools/list") => Ok(era::fresh(self.list(), &about())),
+            (Era::Alone, "tools/call") => self.call(params).await.map(|result| era::complete(result, &about())),
+            (era, other) => {
                 let other: String = other.chars().take(80).collect();
-                Err(RpcError::unknown_method(&other))
+                let offered = match era {
+                    Era::Greeted => "initialize, ping, tools/list and tools/call",
+                    Era::Alone => "server/discover, tools/list and tools/call",
+                };
+                Err(RpcError::unknown_method(&other, offered))
             }
         }
     }
@@ -180,7 +196,7 @@ impl Mcp {
             json!({
                 "name": document.name,
                 "description": tool.description(),
-                "inputSchema": tool.args_schema(),
+                "inputSchema": era::without_headers(tool.args_schema()),
                 "annotations": {
                     "readOnlyHint": document.effect == ToolEffect::Read,
                     "destructiveHint": document.effect != ToolEffect::Read,
@@ -196,8 +212,8 @@ impl Mcp {
 /// The answer to a greeting. A version that is not spoken is answered with one that is: an older one with the oldest.
 fn initialize(params: &Value) -> Value {
     let asked = params["protocolVersion"].as_str().unwrap_or_default();
-    let [newest, oldest] = VERSIONS;
-    let version = match VERSIONS.iter().find(|version| **version == asked) {
+    let [newest, oldest] = GREETED;
+    let version = match GREETED.iter().find(|version| **version == asked) {
         Some(version) => version,
         None if asked < newest => oldest,
         None => newest,
@@ -205,9 +221,14 @@ fn initialize(params: &Value) -> Value {
     json!({
         "protocolVersion": version,
         "capabilities": { "tools": { "listChanged": false } },
-        "serverInfo": { "name": "custody", "title": "Custody gateway", "version": env!("CARGO_PKG_VERSION") },
-        "instructions": "Every call is checked, recorded and bounded. A refusal names the rule and the next step.",
+        "serverInfo": about(),
+        "instructions": INSTRUCTIONS,
     })
+}
+
+/// Who answers.
+fn about() -> Value {
+    json!({ "name": "custody", "title": "Custody gateway", "version": env!("CARGO_PKG_VERSION") })
 }
 
 fn document(status: StatusCode, value: &Value) -> Response<BoxBody> {

@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+const SOCKET: &str = "gw.sock";
+
 /// A policy that has nothing against anything.
 #[derive(Debug)]
 pub(crate) struct PermitAll;
@@ -32,7 +34,7 @@ impl Policy for PermitAll {
     }
 }
 
-struct Stand {
+pub(super) struct Stand {
     folder: tempfile::TempDir,
     log: MemoryLog,
     broken: Arc<AtomicBool>,
@@ -66,7 +68,7 @@ impl Log for Breakable {
 }
 
 impl Stand {
-    async fn new(mode: Mode, tool_calls: Option<u64>) -> Stand {
+    pub(super) async fn new(mode: Mode, tool_calls: Option<u64>) -> Stand {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("default");
         std::fs::create_dir_all(root.join("a")).unwrap();
@@ -96,7 +98,7 @@ impl Stand {
             tape: None,
             grants: crate::grants::Grants::default(),
         });
-        let socket = folder.path().join("gw.sock");
+        let socket = folder.path().join(SOCKET);
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let door = mcp.clone();
         tokio::spawn(async move {
@@ -120,6 +122,11 @@ impl Stand {
         self.folder.path().join("default")
     }
 
+    /// Where the door is.
+    pub(super) fn socket(&self) -> std::path::PathBuf {
+        self.folder.path().join(SOCKET)
+    }
+
     async fn post(&self, body: impl Into<reqwest::Body>) -> reqwest::Response {
         let request = self.agent.post("http://localhost/mcp").body(body).send();
         tokio::time::timeout(Duration::from_secs(30), request).await.unwrap().unwrap()
@@ -138,7 +145,7 @@ impl Stand {
         self.ask("tools/call", json!({ "name": tool, "arguments": args })).await
     }
 
-    fn effects(&self) -> Vec<(String, EffectEvent)> {
+    pub(super) fn effects(&self) -> Vec<(String, EffectEvent)> {
         let messages = self.log.messages();
         let read = messages.iter().flat_map(|stored| Recorded::read(stored).unwrap());
         let effect = |recorded: Recorded| match recorded.event {
@@ -152,7 +159,8 @@ impl Stand {
 #[rstest]
 #[case::newest("2025-11-25", "2025-11-25")]
 #[case::older("2025-06-18", "2025-06-18")]
-#[case::newer_than_known("2026-07-28", "2025-11-25")]
+#[case::one_without_greetings("2026-07-28", "2025-11-25")]
+#[case::newer_than_known("2099-01-01", "2025-11-25")]
 #[case::too_old("2024-11-05", "2025-06-18")]
 #[tokio::test]
 async fn a_version_is_agreed_on(#[case] asked: &str, #[case] agreed: &str) {
@@ -184,6 +192,63 @@ async fn what_is_not_the_protocol_is_refused(#[case] body: &'static str, #[case]
     assert!(stand.effects().is_empty());
 }
 
+/// What one request of 2026-07-28 is answered: status and body.
+async fn alone(stand: &Stand, told: &[(&str, &str)], method: &str, mut params: Value) -> (u16, Value) {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let body = json!({ "jsonrpc": "2.0", "id": "a", "method": method, "params": params });
+    let mut request = stand.agent.post("http://localhost/mcp").header("mcp-protocol-version", "2026-07-28");
+    for (name, value) in told {
+        request = request.header(*name, *value);
+    }
+    let response = request.body(body.to_string()).send().await.unwrap();
+    let status = response.status().as_u16();
+    let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!((&answer["jsonrpc"], &answer["id"]), (&json!("2.0"), &json!("a")));
+    (status, answer)
+}
+
+#[tokio::test]
+async fn a_request_that_stands_alone_needs_no_greeting_and_is_answered_in_its_own_form() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let (status, told) = alone(&stand, &[("mcp-method", "server/discover")], "server/discover", json!({})).await;
+    assert_eq!(status, 200);
+    assert_eq!(told["result"]["supportedVersions"], json!(["2026-07-28", "2025-11-25", "2025-06-18"]));
+    let (_, listed) = alone(&stand, &[("mcp-method", "tools/list")], "tools/list", json!({})).await;
+    assert_eq!(listed["result"]["tools"].as_array().unwrap().len(), 3);
+    // A grant may be revoked at any moment: nothing that was listed may be kept, nor shown to another.
+    for result in [&told["result"], &listed["result"]] {
+        assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(0), &json!("private")));
+        assert_eq!(result["resultType"], "complete");
+        assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "custody");
+    }
+    let call = json!({ "name": "workspace_list", "arguments": {} });
+    let told = [("mcp-method", "tools/call"), ("mcp-name", "workspace_list")];
+    let (status, called) = alone(&stand, &told, "tools/call", call.clone()).await;
+    assert_eq!((status, &called["result"]["resultType"]), (200, &json!("complete")), "{called}");
+    assert_eq!(stand.effects().len(), 2);
+
+    // A header that says something else than the body: nothing is called, and nothing but that is said.
+    let other = [("mcp-method", "tools/call"), ("mcp-name", "workspace_read")];
+    let (status, refused) = alone(&stand, &other, "tools/call", call).await;
+    assert_eq!((status, &refused["error"]["code"]), (400, &json!(-32020)), "{refused}");
+    assert_eq!(stand.effects().len(), 2);
+    // A version that is not spoken is told those that are, as the answer to this very request.
+    let ping = json!({ "jsonrpc": "2.0", "id": 9, "method": "ping" }).to_string();
+    let other = stand.agent.post("http://localhost/mcp").header("mcp-protocol-version", "2099-01-01").body(ping);
+    let other = other.send().await.unwrap();
+    assert_eq!(other.status(), 400);
+    let other: Value = serde_json::from_slice(&other.bytes().await.unwrap()).unwrap();
+    assert_eq!((&other["id"], &other["error"]["data"]["requested"]), (&json!(9), &json!("2099-01-01")), "{other}");
+    // What this version does not have any more, and what a rule refuses.
+    let (status, gone) = alone(&stand, &[("mcp-method", "ping")], "ping", json!({})).await;
+    assert_eq!((status, &gone["error"]["code"]), (404, &json!(-32601)));
+    let told = [("mcp-method", "tools/call"), ("mcp-name", "shell")];
+    let (status, refused) = alone(&stand, &told, "tools/call", json!({ "name": "shell" })).await;
+    assert_eq!((status, &refused["error"]["data"]["code"]), (200, &json!("TOOL_NOT_LISTED")), "{refused}");
+}
+
 #[tokio::test]
 async fn a_message_has_a_largest_size_and_get_is_not_served() {
     let stand = Stand::new(Mode::Rw, None).await;
@@ -198,9 +263,8 @@ async fn a_message_has_a_largest_size_and_get_is_not_served() {
     let page =
         stand.agent.post("http://localhost/mcp").header("origin", "http://evil").body("{}").send().await.unwrap();
     assert_eq!(page.status(), 403);
-    let other =
-        stand.agent.post("http://localhost/mcp").header("mcp-protocol-version", "1").body("{}").send().await.unwrap();
-    assert_eq!(other.status(), 400);
+    let (status, other) = alone(&stand, &[("mcp-protocol-version", "1")], "ping", json!({})).await;
+    assert_eq!((status, &other["error"]["code"]), (400, &json!(-32020)), "two versions at once");
 }
 
 #[tokio::test]
@@ -295,7 +359,7 @@ async fn a_write_replaces_a_link_and_not_what_it_points_to() {
     assert_eq!(std::fs::read_to_string(secret).unwrap(), "secret");
 }
 
-fn refusal(effects: &[(String, EffectEvent)]) -> &ToolRefused {
+pub(super) fn refusal(effects: &[(String, EffectEvent)]) -> &ToolRefused {
     match effects.last() {
         Some((_, EffectEvent::ToolRefused(refused))) => refused,
         _ => panic!("{effects:?}"),

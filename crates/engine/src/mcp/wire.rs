@@ -1,8 +1,9 @@
 //! JSON-RPC 2.0 as MCP uses it: one message a body, read strictly. Must never accept a message that two parsers could
 //! read as two different things: a member that occurs twice is refused, and so is a batch.
 //!
-//! Source: MCP 2025-06-18 and 2025-11-25, "Base Protocol"; JSON-RPC 2.0.
+//! Source: MCP 2025-06-18, 2025-11-25 and 2026-07-28, "Base Protocol"; JSON-RPC 2.0.
 
+use http::StatusCode;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 use std::fmt;
@@ -11,6 +12,18 @@ use std::fmt;
 const REFUSED: i64 = -32001;
 /// Too many calls.
 const TOO_MANY: i64 = -32029;
+/// A header does not say what the body says. Source: MCP 2026-07-28, "Streamable HTTP".
+const HEADERS: i64 = -32020;
+/// The version is not spoken. Source: MCP 2026-07-28, "Versioning".
+const VERSION: i64 = -32022;
+/// There is no such method.
+const NO_METHOD: i64 = -32601;
+/// The parameters are wrong.
+const PARAMS: i64 = -32602;
+/// The message is not one of the protocol.
+const INVALID: i64 = -32600;
+/// The message is not JSON.
+const NOT_JSON: i64 = -32700;
 
 /// What an agent sent.
 #[derive(Debug, PartialEq)]
@@ -39,18 +52,52 @@ pub(super) struct RpcError {
 impl RpcError {
     /// The message is not one of the protocol.
     pub(super) fn invalid(message: impl Into<String>) -> RpcError {
-        RpcError { code: -32600, message: message.into(), data: None }
+        RpcError { code: INVALID, message: message.into(), data: None }
     }
 
-    /// No such method.
-    pub(super) fn unknown_method(method: &str) -> RpcError {
-        let message = format!("{method:?} is not offered; initialize, ping, tools/list and tools/call are");
-        RpcError { code: -32601, message, data: None }
+    /// No such method; these are offered.
+    pub(super) fn unknown_method(method: &str, offered: &str) -> RpcError {
+        RpcError { code: NO_METHOD, message: format!("{method:?} is not offered; {offered} are"), data: None }
+    }
+
+    /// A header and the body say two things, or a header says two.
+    pub(super) fn headers(message: impl Into<String>) -> RpcError {
+        RpcError { code: HEADERS, message: message.into(), data: None }
+    }
+
+    /// A version that is not spoken.
+    pub(super) fn version(requested: &str, spoken: &[&str]) -> RpcError {
+        let requested: String = requested.chars().take(80).collect();
+        let message = format!("version {requested:?} is not spoken; {} are", spoken.join(", "));
+        RpcError { code: VERSION, message, data: Some(json!({ "supported": spoken, "requested": requested })) }
+    }
+
+    /// The HTTP status that stands for it where the version has one. A rule's refusal is an answer like any other.
+    pub(super) fn status(&self) -> StatusCode {
+        match self.code {
+            NO_METHOD => StatusCode::NOT_FOUND,
+            // A tool that is not there has the number of wrong parameters, and is a refusal.
+            PARAMS if self.data.is_none() => StatusCode::BAD_REQUEST,
+            INVALID | NOT_JSON | HEADERS | VERSION => StatusCode::BAD_REQUEST,
+            _ => StatusCode::OK,
+        }
+    }
+
+    /// Its number.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> i64 {
+        self.code
+    }
+
+    /// What a program may read of it.
+    #[cfg(test)]
+    pub(super) fn data(&self) -> Option<&Value> {
+        self.data.as_ref()
     }
 
     /// The parameters are wrong.
     pub(super) fn params(message: impl Into<String>) -> RpcError {
-        RpcError { code: -32602, message: message.into(), data: None }
+        RpcError { code: PARAMS, message: message.into(), data: None }
     }
 
     /// The gateway could not do its part.
@@ -61,7 +108,7 @@ impl RpcError {
     /// A rule said no.
     pub(super) fn refused(code: &str, detail: &str, hint: &str) -> RpcError {
         // The protocol has a number of its own for a tool that is not there.
-        let number = if code == "TOOL_NOT_LISTED" { -32602 } else { REFUSED };
+        let number = if code == "TOOL_NOT_LISTED" { PARAMS } else { REFUSED };
         let data = json!({ "code": code, "hint": hint });
         RpcError { code: number, message: format!("{code}: {detail}; {hint}"), data: Some(data) }
     }
@@ -80,7 +127,7 @@ impl RpcError {
 /// What to tell when it is not one.
 pub(super) fn read(bytes: &[u8]) -> Result<Incoming, RpcError> {
     let Strict(value) = serde_json::from_slice(bytes).map_err(|why| RpcError {
-        code: -32700,
+        code: NOT_JSON,
         message: format!("the message is not JSON: {why}"),
         data: None,
     })?;

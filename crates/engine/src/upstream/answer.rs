@@ -11,6 +11,10 @@ const PARTS_MAX: usize = 256;
 /// The result of a call, as the agent gets it: its content and nothing else.
 pub(super) fn of_result(result: &Value, bytes_max: usize) -> Came {
     let odd = |why: &str| Came::Unknown { code: "UPSTREAM_ANSWER_INVALID", detail: format!("its answer {why}") };
+    // Since 2026-07-28 an answer may be a question. Nobody knows what was done before it was asked.
+    if !result["resultType"].is_null() && result["resultType"] != "complete" {
+        return odd("asks for more, and nothing here answers a tool's questions");
+    }
     let Some(content) = result["content"].as_array() else { return odd("has no content") };
     let known =
         |part: &Value| matches!(part["type"].as_str(), Some("text" | "image" | "audio" | "resource" | "resource_link"));

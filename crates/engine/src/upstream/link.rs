@@ -1,5 +1,6 @@
 //! The connection to one server: greeting, session, one request and its one answer.
 
+use super::alone;
 use super::config::{ServerConfig, ServersError};
 use crate::inference::{SseParser, what_broke};
 use custody_ports::secrets::{SecretText, Secrets};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// The versions of the protocol that are spoken, the newest first.
+/// The versions of the protocol that begin with a greeting, the newest first.
 const VERSIONS: [&str; 2] = ["2025-11-25", "2025-06-18"];
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -88,10 +89,22 @@ impl Failed {
     }
 }
 
+/// How a server is spoken to.
 #[derive(Debug, Clone)]
 struct Session {
     version: HeaderValue,
     id: Option<HeaderValue>,
+    /// It knows no greeting: every request says all about itself.
+    alone: bool,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    method: &'a str,
+    params: &'a Value,
+    /// Arguments that the server wants to read in headers too, where it knows no greeting.
+    repeated: Option<&'a HeaderMap>,
 }
 
 /// The way to one server.
@@ -143,6 +156,18 @@ impl Link {
     /// Asks one thing and waits for its answer. What was sent is not sent again; only a session that the server does
     /// not know any more, by which it has refused the request, is made anew once.
     pub(super) async fn request(&self, method: &str, params: Value, cred: Option<&str>) -> Result<Value, Failed> {
+        self.request_with(method, params, cred, &HeaderMap::new()).await
+    }
+
+    /// As [`Link::request`], for a tool whose server wants some arguments in headers too.
+    pub(super) async fn request_with(
+        &self,
+        method: &str,
+        params: Value,
+        cred: Option<&str>,
+        repeated: &HeaderMap,
+    ) -> Result<Value, Failed> {
+        let asked = Asked { method, params: &params, repeated: Some(repeated) };
         let until = Instant::now() + Duration::from_millis(self.config.timeout_ms);
         let Ok(Ok(_running)) = timeout_at(until, self.running.acquire()).await else {
             return Err(Failed::Unreachable("has too many calls open".into()));
@@ -153,7 +178,7 @@ impl Link {
         };
         for again in [true, false] {
             let session = self.greet(secret.as_ref(), until).await?;
-            match self.post(Some(&session), method, &params, secret.as_ref(), until).await {
+            match self.post(Some(&session), asked, secret.as_ref(), until).await {
                 Err(Failed::Refused(404)) if again && session.id.is_some() => *self.session.lock().await = None,
                 other => return other.map(|(value, _)| value),
             }
@@ -172,18 +197,31 @@ impl Link {
             "protocolVersion": newest, "capabilities": {},
             "clientInfo": { "name": "custody", "version": env!("CARGO_PKG_VERSION") },
         });
-        let greeted = self.post(None, "initialize", &params, secret, until).await;
-        // Whatever went wrong here, the call that is meant was not sent.
-        let (told, id) = greeted.map_err(|failed| match failed {
-            Failed::Leaked | Failed::Secret(_) | Failed::Unreachable(_) => failed,
-            other => Failed::Unreachable(format!("did not greet: {}", other.detail())),
-        })?;
+        let asked = Asked { method: "initialize", params: &params, repeated: None };
+        let (told, id) = match self.post(None, asked, secret, until).await {
+            Ok(greeted) => greeted,
+            Err(failed) => {
+                // It may be one that knows no greeting any more.
+                if matches!(failed, Failed::Rpc(..) | Failed::Refused(400..=499)) && self.discover(secret, until).await
+                {
+                    let version = HeaderValue::from_static(alone::VERSION);
+                    let session = Session { version, id: None, alone: true };
+                    *kept = Some(session.clone());
+                    return Ok(session);
+                }
+                // Whatever went wrong here, the call that is meant was not sent.
+                return Err(match failed {
+                    Failed::Leaked | Failed::Secret(_) | Failed::Unreachable(_) => failed,
+                    other => Failed::Unreachable(format!("did not greet: {}", other.detail())),
+                });
+            }
+        };
         let version = told["protocolVersion"].as_str().unwrap_or_default();
         let Some(version) = VERSIONS.into_iter().find(|known| *known == version) else {
             let version: String = version.chars().take(20).collect();
             return Err(Failed::Unreachable(format!("speaks version {version:?} of the protocol")));
         };
-        let session = Session { version: HeaderValue::from_static(version), id };
+        let session = Session { version: HeaderValue::from_static(version), id, alone: false };
         let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         let send = self.client.post(&self.config.url).headers(self.headers(Some(&session), secret)?);
         match timeout_at(until, send.body(ready.to_string()).send()).await {
@@ -194,6 +232,15 @@ impl Link {
         }
         *kept = Some(session.clone());
         Ok(session)
+    }
+
+    /// Whether the server says that it speaks the version without a greeting.
+    async fn discover(&self, secret: Option<&SecretText>, until: Instant) -> bool {
+        let session = Session { version: HeaderValue::from_static(alone::VERSION), id: None, alone: true };
+        let asked = Asked { method: "server/discover", params: &json!({}), repeated: None };
+        let told = self.post(Some(&session), asked, secret, until).await;
+        let spoken = told.as_ref().ok().and_then(|(told, _)| told["supportedVersions"].as_array());
+        spoken.is_some_and(|versions| versions.iter().any(|version| version == alone::VERSION))
     }
 
     fn headers(&self, session: Option<&Session>, secret: Option<&SecretText>) -> Result<HeaderMap, Failed> {
@@ -223,14 +270,21 @@ impl Link {
     async fn post(
         &self,
         session: Option<&Session>,
-        method: &str,
-        params: &Value,
+        asked: Asked<'_>,
         secret: Option<&SecretText>,
         until: Instant,
     ) -> Result<(Value, Option<HeaderValue>), Failed> {
         let id = self.last.fetch_add(1, Ordering::SeqCst) + 1;
-        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let request = self.client.post(&self.config.url).headers(self.headers(session, secret)?);
+        let Asked { method, params, repeated } = asked;
+        let mut message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let mut request = self.client.post(&self.config.url).headers(self.headers(session, secret)?);
+        if session.is_some_and(|session| session.alone) {
+            alone::envelope(&mut message["params"]);
+            request = request.headers(alone::repeated(method, params));
+            if let Some(repeated) = repeated {
+                request = request.headers(repeated.clone());
+            }
+        }
         let work = async {
             let response = match request.body(message.to_string()).send().await {
                 Ok(response) => response,

@@ -1,9 +1,11 @@
 //! Upstream MCP servers over streamable HTTP: what they offer, and one call of it. Must never follow a redirect, send a
 //! call twice, hand on more than its bound, or name an address or a secret in an error.
 //!
-//! Source: MCP 2025-11-25 and 2025-06-18, "Streamable HTTP". Servers that want a process on the gateway's own host
+//! Source: MCP 2025-06-18, 2025-11-25 and 2026-07-28, "Streamable HTTP". A server is greeted, and one that knows no greeting
+//! is asked in the way of 2026-07-28. Servers that want a process on the gateway's own host
 //! (stdio) are not spoken to: a process there would have the gateway's rights.
 
+mod alone;
 mod answer;
 mod config;
 mod link;
@@ -136,7 +138,8 @@ impl Upstreams {
             "name": own, "arguments": args, "_meta": { "custody/idempotency-key": idempotency_key },
         });
         let cred = tool.document().cred_ref.as_deref();
-        match server.link.request("tools/call", params, cred).await {
+        let repeated = alone::arguments(tool.args_schema(), args);
+        match server.link.request_with("tools/call", params, cred, &repeated).await {
             Ok(result) => answer::of_result(&result, server.link.result_bytes()),
             Err(failed) => {
                 let (code, detail) = (failed.code(), failed.detail());

@@ -26,6 +26,8 @@ enum Says {
 struct Peer {
     says: Std<Says>,
     tools: Std<Value>,
+    /// Whether it knows no greeting.
+    alone: std::sync::atomic::AtomicBool,
     /// Method, authorization and parameters of each request.
     asked: Std<Vec<(String, String, Value)>>,
 }
@@ -51,6 +53,7 @@ fn send() -> Value {
 async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let header = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let (authorization, session) = (header("authorization"), header("mcp-session-id"));
+    let told = ["mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-to"].map(header);
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let message: Value = serde_json::from_slice(&body).unwrap();
     let method = message["method"].as_str().unwrap().to_owned();
@@ -61,7 +64,29 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Full<By
         builder.header("mcp-session-id", "s-1").body(Full::new(text.into())).unwrap()
     };
     let json_of = |text: String| of(200, "application/json", text);
-    assert!(method == "initialize" || session == "s-1", "{method} without the session");
+    if peer.alone.load(std::sync::atomic::Ordering::SeqCst) {
+        if told[0] != "2026-07-28" {
+            let error = json!({ "code": -32022, "message": "no", "data": { "supported": ["2026-07-28"] } });
+            let text = json!({ "jsonrpc": "2.0", "id": message["id"], "error": error }).to_string();
+            return of(400, "application/json", text);
+        }
+        let params = &message["params"];
+        assert_eq!(params["_meta"]["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
+        assert!(params["_meta"]["io.modelcontextprotocol/clientCapabilities"].is_object());
+        let repeated = [
+            &method,
+            params["name"].as_str().unwrap_or_default(),
+            params["arguments"]["to"].as_str().unwrap_or_default(),
+        ];
+        assert_eq!(&told[1..], repeated, "headers repeat the body");
+        if method == "server/discover" {
+            return json_of(reply(
+                json!({ "supportedVersions": ["2026-07-28"], "capabilities": {}, "resultType": "complete" }),
+            ));
+        }
+    } else {
+        assert!(method == "initialize" || session == "s-1", "{method} without the session");
+    }
     match method.as_str() {
         "initialize" => json_of(reply(json!({ "protocolVersion": "2025-06-18", "capabilities": {} }))),
         "tools/list" => json_of(reply(peer.tools.lock().unwrap().clone())),
@@ -97,6 +122,7 @@ impl Stand {
         let peer = Arc::new(Peer {
             says: Std::new(Says::Result(json!({ "content": [{ "type": "text", "text": "sent" }] }))),
             tools: Std::new(json!({ "tools": [send()] })),
+            alone: std::sync::atomic::AtomicBool::new(false),
             asked: Std::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -153,6 +179,27 @@ fn tool(effect: &str, definition: &Value) -> Arc<Offered> {
     };
     let tools = Tools::builtin().with(Offered::read(document, Some(&accepted)).unwrap()).unwrap();
     tools.get("mail__send").unwrap().clone()
+}
+
+/// A server that knows no greeting is asked without one, also for its tool that wants an argument in a header.
+#[tokio::test]
+async fn a_server_without_a_greeting_is_asked_in_its_own_way() {
+    let stand = Stand::new(|_| {}).await;
+    stand.peer.alone.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut wants = send();
+    wants["inputSchema"]["properties"]["to"]["x-mcp-header"] = json!("To");
+    *stand.peer.tools.lock().unwrap() = json!({ "tools": [wants] });
+    assert!(stand.upstreams.definitions("mail").await.unwrap().contains_key("send"));
+    *stand.peer.says.lock().unwrap() =
+        Says::Result(json!({ "content": [{ "type": "text", "text": "sent" }], "resultType": "complete" }));
+    let args = json!({ "to": "bob@acme.test" });
+    let came = stand.upstreams.call(&tool("write", &wants), &args, "d-1-t1:0011223344556677").await;
+    assert!(matches!(came, Came::Done(_)), "{came:?}");
+    assert_eq!(stand.methods(), ["initialize", "server/discover", "tools/list", "tools/call"]);
+    // An answer that is a question is none, and nobody knows what was done before it was asked.
+    *stand.peer.says.lock().unwrap() = Says::Result(json!({ "resultType": "input_required", "inputRequests": {} }));
+    let came = stand.upstreams.call(&tool("write", &wants), &args, "d-1-t2:0011223344556677").await;
+    assert!(matches!(came, Came::Unknown { code: "UPSTREAM_ANSWER_INVALID", .. }), "{came:?}");
 }
 
 #[tokio::test]
