@@ -119,3 +119,12 @@ own_builds() {
 }
 
 xtask() { (cd "$ROOT_DIR" && cargo run --quiet --package xtask -- "$@"); }
+
+# Debian's python3 first: another on PATH may vanish with the shell that set it up.
+find_python() {
+  local candidate
+  for candidate in /usr/bin/python3 python3; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then command -v "$candidate"; return; fi
+  done
+  return 1
+}

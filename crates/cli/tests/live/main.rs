@@ -18,6 +18,7 @@ mod leaks;
 mod ledger;
 mod lifecycle;
 mod local_model;
+mod mcp;
 mod projections;
 mod proof;
 mod refusals;
