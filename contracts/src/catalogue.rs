@@ -38,6 +38,7 @@ contracts!(
     "transcript.v1",
     "identity.v1",
     "grant.v1",
+    "token.v1",
     "effect.v1",
     "ws.v1",
     "box.v1",

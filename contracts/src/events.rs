@@ -8,6 +8,7 @@ use crate::grant::GrantEvent;
 use crate::ids::{DispatchId, GrantId, LauncherId, RunnerName, SessionId, Subject, UnixMillis};
 use crate::isolation::{Isolation, Sockets};
 use crate::runner::{Resources, Runner, SessionKind};
+use crate::token::{TokenEvent, TokenKeyChanged};
 use crate::unit::{InputTrust, Invocation};
 use crate::workspace::{MountBase, RunCommit, WorkspaceEvent};
 use serde::{Deserialize, Serialize};
@@ -35,11 +36,13 @@ pub enum Kind {
     Grant,
     /// Written by authority.
     Approval,
+    /// Written by authority.
+    Token,
 }
 
 impl Kind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Dispatch,
         Kind::Run,
         Kind::Effect,
@@ -49,6 +52,7 @@ impl Kind {
         Kind::Workspace,
         Kind::Grant,
         Kind::Approval,
+        Kind::Token,
     ];
 
     /// The subject token.
@@ -63,6 +67,7 @@ impl Kind {
             Kind::Workspace => "workspace",
             Kind::Grant => "grant",
             Kind::Approval => "approval",
+            Kind::Token => "token",
         }
     }
 
@@ -80,7 +85,8 @@ impl Kind {
             | Kind::Checkpoint
             | Kind::Workspace
             | Kind::Grant
-            | Kind::Approval => Role::Authority,
+            | Kind::Approval
+            | Kind::Token => Role::Authority,
             Kind::Run => Role::Runtime,
             Kind::Effect => Role::Gateway,
         }
@@ -954,6 +960,8 @@ pub enum KeyEvent {
     Introduced(KeyIntroduced),
     /// Retired.
     Retired(KeyRetired),
+    /// A key for tokens came into another state.
+    TokenKey(TokenKeyChanged),
 }
 
 /// The tree over the first `size` ledger messages was signed.
@@ -998,6 +1006,8 @@ pub enum LedgerEvent {
     Grant(GrantEvent),
     /// Kind approval.
     Approval(ApprovalEvent),
+    /// Kind token.
+    Token(TokenEvent),
 }
 
 /// Why data is not the event that its type names.
@@ -1017,7 +1027,7 @@ pub enum DecodeError {
 }
 
 /// (CloudEvents type, shape of ledger.v2) of every event, in the order of the contract.
-pub const TYPES: [(&str, &str); 34] = [
+pub const TYPES: [(&str, &str); 37] = [
     ("custody.dispatch.admitted.v1", "DispatchAdmitted"),
     ("custody.dispatch.refused.v1", "DispatchRefused"),
     ("custody.dispatch.stop_requested.v1", "DispatchStopRequested"),
@@ -1052,6 +1062,9 @@ pub const TYPES: [(&str, &str); 34] = [
     ("custody.effect.tool_awaiting.v1", "ToolAwaiting"),
     ("custody.approval.decided.v1", "ApprovalDecided"),
     ("custody.approval.expired.v1", "ApprovalExpired"),
+    ("custody.key.token_key_changed.v1", "TokenKeyChanged"),
+    ("custody.token.issued.v1", "TokenIssued"),
+    ("custody.token.refused.v1", "TokenRefused"),
 ];
 
 fn data<'a, T: Deserialize<'a>>(shape: &'static str, raw: &'a str) -> Result<T, DecodeError> {
@@ -1126,6 +1139,9 @@ impl LedgerEvent {
             }
             "custody.approval.decided.v1" => L::Approval(ApprovalEvent::Decided(data("ApprovalDecided", raw)?)),
             "custody.approval.expired.v1" => L::Approval(ApprovalEvent::Expired(data("ApprovalExpired", raw)?)),
+            "custody.key.token_key_changed.v1" => L::Key(KeyEvent::TokenKey(data("TokenKeyChanged", raw)?)),
+            "custody.token.issued.v1" => L::Token(TokenEvent::Issued(Box::new(data("TokenIssued", raw)?))),
+            "custody.token.refused.v1" => L::Token(TokenEvent::Refused(data("TokenRefused", raw)?)),
             other => return Err(DecodeError::UnknownType(other.chars().take(120).collect())),
         })
     }
@@ -1168,6 +1184,9 @@ impl LedgerEvent {
             L::Effect(EffectEvent::ToolAwaiting(_)) => 31,
             L::Approval(ApprovalEvent::Decided(_)) => 32,
             L::Approval(ApprovalEvent::Expired(_)) => 33,
+            L::Key(KeyEvent::TokenKey(_)) => 34,
+            L::Token(TokenEvent::Issued(_)) => 35,
+            L::Token(TokenEvent::Refused(_)) => 36,
         };
         TYPES[index]
     }
@@ -1184,6 +1203,7 @@ impl LedgerEvent {
             LedgerEvent::Workspace(_) => Kind::Workspace,
             LedgerEvent::Grant(_) => Kind::Grant,
             LedgerEvent::Approval(_) => Kind::Approval,
+            LedgerEvent::Token(_) => Kind::Token,
         }
     }
 
@@ -1227,6 +1247,9 @@ impl LedgerEvent {
             L::Effect(EffectEvent::ToolAwaiting(e)) => serde_json::to_value(e),
             L::Approval(ApprovalEvent::Decided(e)) => serde_json::to_value(e),
             L::Approval(ApprovalEvent::Expired(e)) => serde_json::to_value(e),
+            L::Key(KeyEvent::TokenKey(e)) => serde_json::to_value(e),
+            L::Token(TokenEvent::Issued(e)) => serde_json::to_value(e),
+            L::Token(TokenEvent::Refused(e)) => serde_json::to_value(e),
         }
     }
 

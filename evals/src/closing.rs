@@ -7,6 +7,7 @@ use crate::scenario::Eval;
 use crate::slice::{Event, Line, Slice};
 use custody_contracts::catalogue::{self, CheckError};
 use custody_contracts::events::{DispatchEvent, LedgerEvent, RunEvent, RunFinished};
+use custody_contracts::token::TokenEvent;
 use custody_domain::run::container_name;
 use custody_trust::verify::Verifier;
 use std::collections::{BTreeMap, BTreeSet};
@@ -206,7 +207,10 @@ fn admitted(slice: &Slice) -> Check {
             LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => {
                 admitted.insert(e.dispatch.as_str());
             }
-            LedgerEvent::Run(_) | LedgerEvent::Effect(_) | LedgerEvent::Approval(_) => {
+            LedgerEvent::Run(_)
+            | LedgerEvent::Effect(_)
+            | LedgerEvent::Approval(_)
+            | LedgerEvent::Token(TokenEvent::Issued(_)) => {
                 check.looked_at += 1;
                 let dispatch = event.dispatch().unwrap_or_default();
                 if !admitted.contains(dispatch) {
@@ -221,7 +225,8 @@ fn admitted(slice: &Slice) -> Check {
             | LedgerEvent::Key(_)
             | LedgerEvent::Checkpoint(_)
             | LedgerEvent::Workspace(_)
-            | LedgerEvent::Grant(_) => {}
+            | LedgerEvent::Grant(_)
+            | LedgerEvent::Token(TokenEvent::Refused(_)) => {}
         }
     }
     check

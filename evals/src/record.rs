@@ -17,6 +17,7 @@ use crate::verdict::EvalReport;
 use custody_contracts::events::{
     CheckpointEvent, DispatchEvent, DispatchRefused, KeyEvent, LedgerEvent, RunEvent, RunFinished,
 };
+use custody_contracts::ids::DispatchId;
 use custody_ledger::{Recorded as Event, Stored};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -200,6 +201,7 @@ fn dispatch_of(event: &LedgerEvent) -> Option<&str> {
             Some(e.proposal.as_str())
         }
         LedgerEvent::Approval(e) => Some(e.dispatch().as_str()),
+        LedgerEvent::Token(e) => e.dispatch().map(DispatchId::as_str),
         LedgerEvent::Launcher(_)
         | LedgerEvent::Key(_)
         | LedgerEvent::Checkpoint(_)

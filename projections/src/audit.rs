@@ -7,6 +7,7 @@ use custody_contracts::events::{
     SignatureRule,
 };
 use custody_contracts::grant::GrantEvent;
+use custody_contracts::token::TokenKeyState;
 use custody_ledger::{Projection, Recorded};
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +134,17 @@ impl Projection for Audit {
                 let running = chain(state, e.dispatch().as_str(), recorded).seen.contains('c');
                 if !running {
                     anomaly(state, recorded, "a call was decided about of a dispatch that no runtime claimed");
+                }
+            }
+            LedgerEvent::Key(KeyEvent::TokenKey(e)) => {
+                let row = state.edit(&["key/", &e.kid].concat());
+                row.key_role = Some("tokens".to_owned());
+                row.retired = e.state == TokenKeyState::Retired;
+            }
+            // Counted above, and in the chain of its dispatch.
+            LedgerEvent::Token(e) => {
+                if let Some(dispatch) = e.dispatch() {
+                    chain(state, dispatch.as_str(), recorded);
                 }
             }
             // Counted above; who may do what was decided before it was written.

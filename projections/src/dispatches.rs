@@ -136,7 +136,8 @@ impl Projection for Dispatches {
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
                 | LedgerEvent::Grant(_)
-                | LedgerEvent::Approval(_),
+                | LedgerEvent::Approval(_)
+                | LedgerEvent::Token(_),
             )
             | None => {}
         }

@@ -93,6 +93,7 @@ impl Projection for Grants {
                 | LedgerEvent::Effect(_)
                 | LedgerEvent::Launcher(_)
                 | LedgerEvent::Key(_)
+                | LedgerEvent::Token(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
                 | LedgerEvent::Approval(_),

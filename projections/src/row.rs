@@ -7,6 +7,7 @@ use custody_contracts::events::{
 };
 use custody_contracts::grant::GrantEvent;
 use custody_contracts::messages::AuditRow;
+use custody_contracts::token::TokenEvent;
 use custody_contracts::workspace::WorkspaceEvent;
 use custody_ledger::Recorded;
 
@@ -94,7 +95,9 @@ fn of_event(event: &LedgerEvent) -> Said {
         }
         LedgerEvent::Effect(EffectEvent::ToolIntended(e)) => {
             let object = format!("{} #{} intended, {}", e.tool, e.n, e.args_digest);
-            said("ok", Some(e.dispatch.as_str()), Some(e.scope.clone()), object)
+            // A row has one scope; which ones a whole dispatch has, its admission says.
+            let one = Some(e.scope.clone()).filter(|scope| !scope.contains(' '));
+            said("ok", Some(e.dispatch.as_str()), one, object)
         }
         LedgerEvent::Effect(EffectEvent::ToolFinished(e)) => {
             let outcome = if e.phase == ToolPhase::Succeeded { "ok" } else { "failed" };
@@ -110,7 +113,9 @@ fn of_event(event: &LedgerEvent) -> Said {
         }
         LedgerEvent::Effect(EffectEvent::ToolAwaiting(e)) => {
             let object = format!("{} #{} waits for a person by rule {}, {}", e.tool, e.n, e.policy.rule, e.args_digest);
-            said("ok", Some(e.dispatch.as_str()), Some(e.scope.clone()), object)
+            // A row has one scope; which ones a whole dispatch has, its admission says.
+            let one = Some(e.scope.clone()).filter(|scope| !scope.contains(' '));
+            said("ok", Some(e.dispatch.as_str()), one, object)
         }
         LedgerEvent::Effect(EffectEvent::BudgetWarned(e)) => {
             said("ok", Some(e.dispatch.as_str()), None, budget("nearly used up", e))
@@ -131,6 +136,10 @@ fn of_event(event: &LedgerEvent) -> Said {
             said("ok", None, None, format!("{} of {}", e.kid, e.role.as_str()))
         }
         LedgerEvent::Key(KeyEvent::Retired(e)) => said("ok", None, None, format!("{} retired", e.kid)),
+        LedgerEvent::Key(KeyEvent::TokenKey(e)) => {
+            said("ok", None, None, format!("{} is {}: {}", e.kid, e.state.as_str(), e.why))
+        }
+        LedgerEvent::Token(e) => on_token(e),
         LedgerEvent::Checkpoint(CheckpointEvent::Signed(e)) => {
             said("ok", None, None, format!("{} messages, root {}", e.size, e.root))
         }
@@ -148,6 +157,22 @@ fn of_event(event: &LedgerEvent) -> Said {
             said("refused", Some(e.dispatch.as_str()), None, object)
         }
         LedgerEvent::Grant(e) => on_grant(e),
+    }
+}
+
+fn on_token(event: &TokenEvent) -> Said {
+    match event {
+        TokenEvent::Issued(e) => {
+            let object = format!("{} {} for {}", e.typ.as_str(), e.jti, e.aud);
+            // A row has one scope; which ones a whole dispatch has, its admission says.
+            let one = Some(e.scope.clone()).filter(|scope| !scope.contains(' '));
+            said("ok", Some(e.dispatch.as_str()), one, object)
+        }
+        TokenEvent::Refused(e) => {
+            let times = if e.count > 1 { format!(" {} times", e.count) } else { String::new() };
+            let dispatch = e.dispatch.as_ref().map(|d| d.as_str());
+            said("refused", dispatch, None, format!("token{times}: {}: {}", e.reason, e.detail))
+        }
     }
 }
 

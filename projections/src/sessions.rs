@@ -128,7 +128,8 @@ impl Projection for Sessions {
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
                 | LedgerEvent::Grant(_)
-                | LedgerEvent::Approval(_),
+                | LedgerEvent::Approval(_)
+                | LedgerEvent::Token(_),
             )
             | None => {}
         }

@@ -113,7 +113,8 @@ impl Projection for Workspaces {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Grant(_)
-                | LedgerEvent::Approval(_),
+                | LedgerEvent::Approval(_)
+                | LedgerEvent::Token(_),
             )
             | None => {}
         }

@@ -68,6 +68,9 @@ const FIXED: &[&str] = &[
     "ledger.v2 RunFinished /parked",
     "ledger.v2 WorkspaceRegistered /workspace/encryption/scheme",
     "reply.v1 Reply /outcome",
+    "token.v1 DispatchClaims /authorization_details/*/type",
+    "token.v1 ToolClaims /authorization_details/*/args/*/on",
+    "token.v1 ToolClaims /authorization_details/*/type",
     "ws.v1 ClientFrame /t",
     "ws.v1 ServerFrame /t",
 ];

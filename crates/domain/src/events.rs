@@ -5,6 +5,7 @@ use custody_contracts::events::{
     CheckpointEvent, DispatchEvent, EffectEvent, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
 };
 use custody_contracts::grant::GrantEvent;
+use custody_contracts::token::TokenEvent;
 use custody_contracts::workspace::WorkspaceEvent;
 
 macro_rules! event_type {
@@ -55,3 +56,6 @@ event_type!(
 event_type!(
     /// An event of one grant.
     OfGrant, GrantEvent, Grant);
+event_type!(
+    /// An event of one token.
+    OfToken, TokenEvent, Token);

@@ -17,5 +17,6 @@ pub mod run;
 pub mod say;
 #[cfg(test)]
 mod tests;
+pub mod token;
 pub mod tool;
 pub mod workspace;

@@ -167,7 +167,8 @@ impl Lives {
             | LedgerEvent::Checkpoint(_)
             | LedgerEvent::Workspace(_)
             | LedgerEvent::Grant(_)
-            | LedgerEvent::Approval(_) => None,
+            | LedgerEvent::Approval(_)
+            | LedgerEvent::Token(_) => None,
         }
     }
 

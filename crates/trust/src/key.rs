@@ -1,5 +1,7 @@
 //! A role's Ed25519 key. Its secret part has no text form but the one its owner asks for by name.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use custody_contracts::canonical::hex;
 use custody_contracts::events::Role;
 use custody_ledger::Sign;
@@ -28,6 +30,12 @@ impl RoleKey {
         RoleKey { role, kid, signing }
     }
 
+    /// A key of authority's that signs tokens and nothing else: its id is of another form, so what it signs is no event.
+    pub fn for_tokens(seed: &[u8; 32]) -> Self {
+        let signing = SigningKey::from_bytes(seed);
+        RoleKey { role: Role::Authority, kid: token_kid(&signing.verifying_key()), signing }
+    }
+
     /// The public half, 64 hexadecimal digits.
     pub fn public_hex(&self) -> String {
         hex(self.signing.verifying_key().as_bytes())
@@ -48,6 +56,18 @@ impl RoleKey {
 pub fn kid(role: Role, key: &VerifyingKey) -> String {
     let digest = hex(&Sha256::digest(key.as_bytes()));
     ["k-", role.as_str(), "-", digest.get(..16).unwrap_or_default()].concat()
+}
+
+/// The id of a key for tokens: `token-` and the first 16 digits of the digest of its public half.
+pub fn token_kid(key: &VerifyingKey) -> String {
+    let digest = hex(&Sha256::digest(key.as_bytes()));
+    ["token-", digest.get(..16).unwrap_or_default()].concat()
+}
+
+/// The JWK thumbprint of an Ed25519 key. Source: RFC 7638 and RFC 8037, section 2.
+pub fn thumbprint(raw: &[u8; 32]) -> String {
+    let jwk = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, B64.encode(raw));
+    B64.encode(Sha256::digest(jwk.as_bytes()))
 }
 
 impl Sign for RoleKey {

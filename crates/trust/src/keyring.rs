@@ -1,9 +1,11 @@
 //! Which key may sign what, as the ledger itself says it: a fold over the events of kind key.
 
-use crate::key::{kid, parse_public, verify_hex};
+use crate::key::{kid, parse_public, token_kid, verify_hex};
+use crate::token_keys::TokenKeys;
 use custody_contracts::canonical::canonical;
 use custody_contracts::envelope::split_signature;
 use custody_contracts::events::{KeyEvent, KeyIntroduced, LedgerEvent, Role};
+use custody_contracts::ids::UnixMillis;
 use custody_ledger::{Recorded, Seq, Stored};
 use ed25519_dalek::VerifyingKey;
 use serde_json::Value;
@@ -23,6 +25,7 @@ struct Entry {
 #[derive(Debug, Clone, Default)]
 pub struct Keyring {
     keys: BTreeMap<String, Entry>,
+    tokens: TokenKeys,
     root: Option<String>,
 }
 
@@ -81,6 +84,11 @@ impl Keyring {
     /// Role and key of an id that may sign now: known, and not retired.
     pub fn active(&self, kid: &str) -> Option<(Role, &VerifyingKey)> {
         self.keys.get(kid).filter(|e| e.retired_at.is_none()).map(|e| (e.role, &e.key))
+    }
+
+    /// Keys that sign tokens. None of them may sign an event.
+    pub fn tokens(&self) -> &TokenKeys {
+        &self.tokens
     }
 
     /// Where a key was retired.
@@ -146,6 +154,13 @@ impl Keyring {
                 (entry.key, entry.role)
             }
         };
+        if let Some(LedgerEvent::Key(KeyEvent::TokenKey(event))) = &recorded.event {
+            let own = parse_public(&event.public_key)
+                .ok_or_else(|| NotAuthentic::Unreadable("the public key is not an Ed25519 key".into()))?;
+            if token_kid(&own) != event.kid {
+                return Err(NotAuthentic::Inconsistent("the key's id is not the digest of the key".into()));
+            }
+        }
         if !good(&key, bytes, signature) {
             return Err(NotAuthentic::BadSignature(signer.clone()));
         }
@@ -183,6 +198,10 @@ impl Keyring {
                 if let Some(entry) = self.keys.get_mut(&event.kid) {
                     entry.retired_at = Some(recorded.seq);
                 }
+            }
+            Some(LedgerEvent::Key(KeyEvent::TokenKey(event))) => {
+                let at = UnixMillis::parse(&recorded.envelope.time).unwrap_or_default();
+                self.tokens.take_in(event, at);
             }
             _ => {}
         }

@@ -4,6 +4,7 @@
 
 pub mod cosign;
 pub mod grant;
+pub mod issued;
 pub mod key;
 pub mod keyring;
 pub mod launch;
@@ -11,6 +12,7 @@ pub mod note;
 mod place;
 pub mod proof;
 pub mod token;
+pub mod token_keys;
 pub mod verify;
 
 pub use key::RoleKey;

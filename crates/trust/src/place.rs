@@ -31,6 +31,8 @@ fn entity_id(event: &LedgerEvent) -> Option<String> {
         LedgerEvent::Launcher(LauncherEvent::Disabled(e)) => e.launcher.to_string(),
         LedgerEvent::Key(KeyEvent::Introduced(e)) => e.kid.clone(),
         LedgerEvent::Key(KeyEvent::Retired(e)) => e.kid.clone(),
+        LedgerEvent::Key(KeyEvent::TokenKey(e)) => e.kid.clone(),
+        LedgerEvent::Token(e) => e.id().to_owned(),
         LedgerEvent::Workspace(e) => e.workspace().to_string(),
         LedgerEvent::Grant(e) => e.grant().to_string(),
         _ => return dispatch_in(event),
@@ -49,6 +51,7 @@ pub(crate) fn dispatch_in(event: &LedgerEvent) -> Option<String> {
         LedgerEvent::Run(RunEvent::Started(e)) => Some(e.dispatch.to_string()),
         LedgerEvent::Run(RunEvent::Finished(e)) => Some(e.dispatch.to_string()),
         LedgerEvent::Effect(e) => Some(e.dispatch().to_string()),
+        LedgerEvent::Token(e) => e.dispatch().map(ToString::to_string),
         _ => None,
     }
 }

@@ -46,6 +46,15 @@ pub const LINK: TokenKind = TokenKind {
     life_secs_max: 8 * 86_400,
 };
 
+/// A gateway's proof that it asks the token service, for one dispatch, which is `sub`. Good for a minute, taken once.
+pub const ACTOR: TokenKind = TokenKind {
+    typ: "actor+jwt",
+    issuer: "custody/gateway",
+    role: Role::Gateway,
+    audience: "custody/sts",
+    life_secs_max: 60,
+};
+
 /// How far two clocks may be apart, in seconds.
 pub const SKEW_SECS: u64 = 5;
 /// The longest token in bytes.
@@ -101,11 +110,11 @@ impl Claims {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+pub(crate) struct Header {
     #[serde(rename = "alg")]
     _alg: String,
-    kid: String,
-    typ: String,
+    pub(crate) kid: String,
+    pub(crate) typ: String,
 }
 
 /// Why a token is refused. [`TokenRefused::code`] is stable; none of them repeats the token.
@@ -144,6 +153,24 @@ pub enum TokenRefused {
     /// Its subject is no id.
     #[error("its subject is not an id")]
     Subject,
+    /// Its bytes are not the canonical ones: a member stands there twice, or in another order, or with a space.
+    #[error("its JSON is not canonical")]
+    NotCanonical,
+    /// The key that signed it was retired.
+    #[error("the key that signed it was retired")]
+    KeyRetired,
+    /// Its chain of actors is not the one of its dispatch.
+    #[error("its actors are not those of its dispatch")]
+    Actor,
+    /// It was made for another key.
+    #[error("it may be presented by another key only")]
+    Binding,
+    /// It is another dispatch's.
+    #[error("it is another dispatch's")]
+    Dispatch,
+    /// What may be taken once was taken before.
+    #[error("it was used before")]
+    Replayed,
 }
 
 impl TokenRefused {
@@ -161,6 +188,12 @@ impl TokenRefused {
             TokenRefused::NotYet => "TOKEN_NOT_YET",
             TokenRefused::Life(_) => "TOKEN_LIFE",
             TokenRefused::Subject => "TOKEN_SUBJECT",
+            TokenRefused::NotCanonical => "TOKEN_NOT_CANONICAL",
+            TokenRefused::KeyRetired => "TOKEN_KEY_RETIRED",
+            TokenRefused::Actor => "TOKEN_ACTOR",
+            TokenRefused::Binding => "TOKEN_BINDING",
+            TokenRefused::Dispatch => "TOKEN_DISPATCH",
+            TokenRefused::Replayed => "TOKEN_REPLAYED",
         }
     }
 }
@@ -241,24 +274,35 @@ fn check(claims: &Claims, kind: &TokenKind, now: u64) -> Result<(), TokenRefused
     if claims.aud != kind.audience {
         return Err(TokenRefused::Audience(kind.audience));
     }
-    let life = claims.exp.checked_sub(claims.nbf.min(claims.iat));
-    if life.is_none_or(|life| life == 0 || life > kind.life_secs_max) {
-        return Err(TokenRefused::Life(kind.life_secs_max));
-    }
-    if claims.nbf.max(claims.iat) > now.saturating_add(SKEW_SECS) {
-        return Err(TokenRefused::NotYet);
-    }
-    if claims.exp.saturating_add(SKEW_SECS) <= now {
-        return Err(TokenRefused::Expired);
-    }
+    times(claims.iat, claims.nbf, claims.exp, kind.life_secs_max, now)?;
     if claims.jti.is_empty() || claims.jti.len() > 64 {
         return Err(TokenRefused::Malformed);
     }
     Subject::parse(&claims.sub).map(|_| ()).map_err(|_| TokenRefused::Subject)
 }
 
+/// Whether a token lives no longer than it may, has begun, and has not ended.
+pub(crate) fn times(iat: u64, nbf: u64, exp: u64, life_secs_max: u64, now: u64) -> Result<(), TokenRefused> {
+    let life = exp.checked_sub(nbf.min(iat));
+    if life.is_none_or(|life| life == 0 || life > life_secs_max) {
+        return Err(TokenRefused::Life(life_secs_max));
+    }
+    if nbf.max(iat) > now.saturating_add(SKEW_SECS) {
+        return Err(TokenRefused::NotYet);
+    }
+    if exp.saturating_add(SKEW_SECS) <= now {
+        return Err(TokenRefused::Expired);
+    }
+    Ok(())
+}
+
+/// The bytes of one part.
+pub(crate) fn raw(part: &str) -> Result<Vec<u8>, TokenRefused> {
+    B64.decode(part).map_err(|_| TokenRefused::Malformed)
+}
+
 /// JSON out of one part. The decoder takes no padding and no stray bits, so one value has one text.
 fn decoded<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, TokenRefused> {
-    let bytes = B64.decode(part).map_err(|_| TokenRefused::Malformed)?;
+    let bytes = raw(part)?;
     serde_json::from_slice(&bytes).map_err(|_| TokenRefused::Malformed)
 }

@@ -15,16 +15,20 @@ use custody_contracts::events::{
 };
 use custody_contracts::grant::GrantEvent;
 use custody_contracts::ids::UnixMillis;
+use custody_contracts::token::{TokenEvent, TokenIssued};
 use custody_contracts::workspace::WorkspaceEvent;
 use custody_domain::approval::{ApprovalCommand, ApprovalState, Approvals, Decide};
 use custody_domain::checkpoint::{CheckpointChain, CheckpointState};
 use custody_domain::dispatch::{Dispatch, DispatchCommand, DispatchState};
 use custody_domain::effect::{Effect, EffectCommand, EffectState};
-use custody_domain::events::{OfCheckpoint, OfDispatch, OfEffect, OfGrant, OfKey, OfLauncher, OfRun, OfWorkspace};
+use custody_domain::events::{
+    OfCheckpoint, OfDispatch, OfEffect, OfGrant, OfKey, OfLauncher, OfRun, OfToken, OfWorkspace,
+};
 use custody_domain::grant::{Book, Facts, GrantCommand, GrantState, Grants, may_issue};
 use custody_domain::key::{Key, KeyCommand, KeyState};
 use custody_domain::launcher::{Launcher, LauncherCommand, LauncherState};
 use custody_domain::run::{Run, RunCommand, RunState};
+use custody_domain::token::{Behind, Token, TokenCommand, TokenState, alone, approved_call, may_be_issued};
 use custody_domain::tool::{Approved, judge_again, wait_again};
 use custody_domain::workspace::{WorkspaceCommand, WorkspaceState, Workspaces};
 use custody_ledger::Decider;
@@ -113,6 +117,7 @@ struct States<'a> {
     /// What waits for a person, by card, and what was decided about it, with the sequence of the last decision.
     waiting: BTreeMap<String, ToolAwaiting>,
     approvals: BTreeMap<String, (ApprovalState, u64)>,
+    tokens: BTreeMap<String, TokenState>,
     keys: BTreeMap<String, KeyState>,
     checkpoints: CheckpointState,
     workspaces: BTreeMap<String, WorkspaceState>,
@@ -191,6 +196,7 @@ impl States<'_> {
                 let (id, command) = match key {
                     KeyEvent::Introduced(e) => (&e.kid, KeyCommand::Introduce(e.clone())),
                     KeyEvent::Retired(e) => (&e.kid, KeyCommand::Retire(e.clone())),
+                    KeyEvent::TokenKey(e) => (&e.kid, KeyCommand::Turn(e.clone())),
                 };
                 compare::<Key>(event, known, id, &state(&self.keys, id), command, &[])
             }
@@ -211,6 +217,40 @@ impl States<'_> {
                 compare::<Workspaces>(event, known, id, &state(&self.workspaces, id), command, &[])
             }
             LedgerEvent::Grant(e) => self.grant(event, known, e),
+            LedgerEvent::Token(e) => {
+                let command = match e {
+                    TokenEvent::Issued(e) => {
+                        if let Err(no) = may_be_issued(e, self.behind(event, e)) {
+                            let mut found = divergence(event, format!("the token is refused now: {no}"));
+                            found.reversal = Some(Reversal::AllowedToRefusal);
+                            return Some(found);
+                        }
+                        TokenCommand::Issue(e.clone())
+                    }
+                    TokenEvent::Refused(e) => TokenCommand::Refuse(e.clone()),
+                };
+                compare::<Token>(event, known, e.id(), &state(&self.tokens, e.id()), command, &[])
+            }
+        }
+    }
+
+    /// What stands behind a token that was signed at this place of the log.
+    fn behind(&self, event: &Event, token: &TokenIssued) -> Behind<'_> {
+        let (dispatch, now) = (token.dispatch.as_str(), time(event));
+        let run = self.runs.get(dispatch);
+        let from = token.from.as_ref().and_then(|jti| self.tokens.get(jti)?.issued());
+        let approved = alone(token, from).and_then(|card| {
+            let (approval, _) = self.approvals.get(card)?;
+            approved_call(self.waiting.get(card), self.effects.get(card)?, approval)
+        });
+        Behind {
+            admitted: self.admitted.get(dispatch).map(|admitted| admitted.event.as_ref()),
+            running: matches!(run, Some(RunState::Claimed(_) | RunState::Started(..))),
+            grant_ends: self.book.standing(token.grant.as_str(), now).ok().map(|held| held.issued.grant.ends()),
+            key: self.keys.get(&token.kid).and_then(|key| key.token()).map(|key| key.state),
+            from,
+            approved,
+            now,
         }
     }
 
@@ -487,6 +527,7 @@ impl States<'_> {
                 let id = match &e {
                     KeyEvent::Introduced(e) => e.kid.clone(),
                     KeyEvent::Retired(e) => e.kid.clone(),
+                    KeyEvent::TokenKey(e) => e.kid.clone(),
                 };
                 evolve::<Key>(&mut self.keys, id, &OfKey(e));
             }
@@ -500,6 +541,10 @@ impl States<'_> {
             LedgerEvent::Grant(e) => {
                 let id = e.grant().to_string();
                 evolve::<Grants>(&mut self.grants, id, &OfGrant(e));
+            }
+            LedgerEvent::Token(e) => {
+                let id = e.id().to_owned();
+                evolve::<Token>(&mut self.tokens, id, &OfToken(e));
             }
         }
     }

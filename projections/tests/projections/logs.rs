@@ -16,6 +16,7 @@ pub(crate) const CASES: &[(&str, Make)] = &[
     ("effects", effects),
     ("grants", grants),
     ("approvals", approvals),
+    ("tokens", tokens),
 ];
 
 fn hex(byte: &str) -> String {
@@ -200,6 +201,43 @@ fn approvals() -> Vec<Stored> {
         .say("d-1-t5", &[of("ApprovalDecided", 5, json!({}))])
         .say("d-1-t5", &[of("ToolRefused", 5, json!({ "reason": "POLICY_FORBIDS" }))])
         .say("d-1-t6", &[of("ToolAwaiting", 6, json!({}))]);
+    log.messages
+}
+
+/// Keys for tokens from their making to their end, tokens of a dispatch and of a call, and refusals with and without one.
+fn tokens() -> Vec<Stored> {
+    let mut log = Log::default();
+    keys(&mut log);
+    let key = |kid: &str, state: &str| event("TokenKeyChanged", &json!({ "kid": kid, "state": state }));
+    let issued = |jti: &str, kid: &str, more: Value| {
+        let mut changes = json!({ "jti": jti, "kid": kid, "dispatch": "d-1" });
+        changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event("TokenIssued", &changes)
+    };
+    let of_call = json!({
+        "typ": "at+jwt", "aud": "https://mail.test/mcp", "scope": "tool:mail__send", "from": "tk-of-the-dispatch-1", "txn": "d-1-t1",
+    });
+    let (first, second) = ("token-0123456789abcdef", "token-fedcba9876543210");
+    log.say(first, &[key(first, "next")])
+        .say(first, &[key(first, "active")])
+        .say("web-chat", &[launcher()])
+        .say("d-1", &[admitted("d-1", "s-1", &prompt("Write to Bob."))])
+        .say("d-1", &[claimed("d-1", None)])
+        .say("tk-of-the-dispatch-1", &[issued("tk-of-the-dispatch-1", first, json!({}))])
+        .say("tk-of-the-first-call", &[issued("tk-of-the-first-call", first, of_call)])
+        .say(
+            "tr-a-tool-it-has-not",
+            &[event(
+                "TokenRefused",
+                &json!({ "id": "tr-a-tool-it-has-not", "dispatch": "d-1", "reason": "TOKEN_SCOPE" }),
+            )],
+        )
+        .say(second, &[key(second, "next")])
+        .say(second, &[key(second, "active")])
+        .say(first, &[key(first, "retiring")])
+        .say("tr-nobody-knows-whose", &[event("TokenRefused", &json!({ "id": "tr-nobody-knows-whose", "count": 41 }))])
+        .say("d-1", &[finished("d-1", "completed", &left("s-1", "f1", 900))])
+        .say(first, &[key(first, "retired")]);
     log.messages
 }
 

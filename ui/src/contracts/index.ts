@@ -13,6 +13,7 @@ export type * as proactive_card from './proactive-card.v1.ts';
 export type * as reply from './reply.v1.ts';
 export type * as runtime from './runtime.v1.ts';
 export type * as schedule from './schedule.v1.ts';
+export type * as token from './token.v1.ts';
 export type * as tool from './tool.v1.ts';
 export type * as transcript from './transcript.v1.ts';
 export type * as unit from './unit.v1.ts';
@@ -57,4 +58,7 @@ export interface LedgerData {
   "custody.grant.issued.v1": L.GrantIssued;
   "custody.grant.refused.v1": L.GrantRefused;
   "custody.grant.revoked.v1": L.GrantRevoked;
+  "custody.key.token_key_changed.v1": L.TokenKeyChanged;
+  "custody.token.issued.v1": L.TokenIssued;
+  "custody.token.refused.v1": L.TokenRefused;
 }

@@ -593,6 +593,66 @@ export type GrantRevoked = {
   readonly why: string;
 };
 
+/** A key that signs tokens, and nothing else, came into another state. The first one of a key introduces it. */
+export type TokenKeyChanged = {
+  /** The key's id: token- and the first 16 digits of the SHA-256 of its public half. */
+  readonly kid: KeyId;
+  /** next: published, signs nothing yet. active: signs. retiring: signs nothing more, what it signed stays good until its end. retired: nothing that it signed is good. */
+  readonly state: "next" | "active" | "retiring" | "retired";
+  /** The Ed25519 public key, in lower-case hexadecimal. It never changes. */
+  readonly public_key: string;
+  /** Who did it. */
+  readonly by: By;
+  /** Why. */
+  readonly why: string;
+};
+
+/** A token was signed. The token itself stands nowhere. */
+export type TokenIssued = {
+  /** The token's id, which is also the entity's. A function of the proof that it was asked with: the same proof is never two tokens. */
+  readonly jti: string;
+  /** Which kind of token: of a dispatch to its gateway, or of a call to a tool's server. */
+  readonly typ: "dispatch+jwt" | "at+jwt";
+  /** The key that signed it. */
+  readonly kid: KeyId;
+  /** The dispatch. */
+  readonly dispatch: DispatchId;
+  /** The grant that it rests on. */
+  readonly grant: GrantId;
+  /** For whom: one string. */
+  readonly aud: identity_v1.Audience;
+  /** What it allows. */
+  readonly scope: identity_v1.ScopeList;
+  /** SHA-256 of its canonical claims (token.v1). Whoever holds the token can show that it is this one. */
+  readonly claims_digest: string;
+  /** When it ends. Unix milliseconds, UTC. */
+  readonly expires_at: number;
+  /** The key of whoever asked for it. */
+  readonly actor: KeyId;
+  /** The id of the dispatch token that was exchanged for it. Absent: it is a dispatch token itself. */
+  readonly from?: string;
+  /** The effect that it is for. Absent: it is not for one call. */
+  readonly txn?: string;
+};
+
+/** A token was asked for and not signed. */
+export type TokenRefused = {
+  /** The entity's id: made of what was asked and when. */
+  readonly id: string;
+  /** The dispatch, when a proof that is good named one. */
+  readonly dispatch?: DispatchId;
+  /** For whom it was asked. */
+  readonly aud?: identity_v1.Audience;
+  /** Why, such as TOKEN_EXPIRED. An upper-case code that never changes its meaning. */
+  readonly reason: string;
+  /** What was wrong, in a sentence. */
+  readonly detail: string;
+  /** The key of whoever asked, when their proof is good. */
+  readonly actor?: KeyId;
+  /** How many refusals this stands for: more than one when they came faster than they are written down. */
+  readonly count: number;
+};
+
 /** A dispatch's id. */
 export type DispatchId = string;
 

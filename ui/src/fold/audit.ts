@@ -118,6 +118,21 @@ export function applyAudit(table: Table<AuditState>, raw: LogEvent, known: (type
     case 'custody.key.retired.v1':
       edit(table, `key/${event.data.kid}`, fresh, (row) => ({ ...row, retired: true }));
       return;
+    case 'custody.key.token_key_changed.v1': {
+      const retired = event.data.state === 'retired';
+      edit(table, `key/${event.data.kid}`, fresh, ({ retired: _, ...row }) => ({
+        ...row,
+        key_role: 'tokens',
+        ...(retired ? { retired } : {}),
+      }));
+      return;
+    }
+    case 'custody.token.issued.v1':
+      saw(table, event.data.dispatch, event.seq, '');
+      return;
+    case 'custody.token.refused.v1':
+      if (event.data.dispatch !== undefined) saw(table, event.data.dispatch, event.seq, '');
+      return;
     case 'custody.checkpoint.signed.v1': {
       const grows = event.data.size > (table.get('checkpoint')?.size ?? 0);
       edit(table, 'checkpoint', fresh, (row) => ({ ...row, size: event.data.size, root: event.data.root }));

@@ -172,6 +172,17 @@ export function timeline(events: readonly LogEvent[], talk: Talk): Span[] {
         );
         break;
       }
+      case 'custody.token.refused.v1': {
+        const e = event.data;
+        const times = e.count > 1 ? `, ${e.count} times` : '';
+        points.push(
+          span(`token-${event.seq}`, 'dispatch', 'point', `Token refused: ${e.reason}${times}`, at, at, 'refused', event.seq, [
+            ['Rule', e.reason],
+            ...(e.aud === undefined ? [] : [['For', e.aud] as const]),
+          ], e.detail),
+        );
+        break;
+      }
       default:
     }
   }

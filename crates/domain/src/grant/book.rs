@@ -108,6 +108,7 @@ impl Book {
             | LedgerEvent::Effect(_)
             | LedgerEvent::Launcher(_)
             | LedgerEvent::Key(_)
+            | LedgerEvent::Token(_)
             | LedgerEvent::Checkpoint(_)
             | LedgerEvent::Workspace(_)
             | LedgerEvent::Approval(_) => {}

@@ -26,6 +26,7 @@ fn to(event: OfKey) -> KeyCommand {
     match event.0 {
         KeyEvent::Introduced(e) => KeyCommand::Introduce(e),
         KeyEvent::Retired(e) => KeyCommand::Retire(e),
+        KeyEvent::TokenKey(e) => KeyCommand::Turn(e),
     }
 }
 
@@ -38,6 +39,47 @@ fn to(event: OfKey) -> KeyCommand {
 #[case::retire_what_nobody_knows(&[], retired(), Err(KeyRefusal::Unknown("k-1".into())))]
 fn decide(#[case] history: &[OfKey], #[case] command: OfKey, #[case] expected: Result<Vec<OfKey>, KeyRefusal>) {
     check::<Key>(history, to(command), expected);
+}
+
+fn turned(state: &str) -> OfKey {
+    match golden("TokenKeyChanged", &[("kid", json!("k-1")), ("state", json!(state))]) {
+        LedgerEvent::Key(event) => OfKey(event),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn no(is: &'static str, wanted: &'static str) -> Result<Vec<OfKey>, KeyRefusal> {
+    Err(KeyRefusal::State { kid: "k-1".into(), is, wanted })
+}
+
+#[rstest]
+#[case::it_begins_as_next(&[], "next", Ok(vec![turned("next")]))]
+#[case::it_begins_as_nothing_else(&[], "active", no("unknown", "active"))]
+#[case::it_signs(&["next"], "active", Ok(vec![turned("active")]))]
+#[case::it_signs_no_more(&["next", "active"], "retiring", Ok(vec![turned("retiring")]))]
+#[case::it_is_over(&["next", "active", "retiring"], "retired", Ok(vec![turned("retired")]))]
+#[case::it_is_over_at_once(&["next", "active"], "retired", Ok(vec![turned("retired")]))]
+#[case::it_never_signed(&["next"], "retired", Ok(vec![turned("retired")]))]
+#[case::it_never_signed_and_waits(&["next"], "retiring", no("next", "retiring"))]
+#[case::it_is_that_already(&["next", "active"], "active", Ok(vec![]))]
+#[case::it_never_comes_back(&["next", "active", "retired"], "active", no("retired", "active"))]
+#[case::it_does_not_go_back(&["next", "active", "retiring"], "active", no("retiring", "active"))]
+fn a_key_for_tokens_goes_forward(
+    #[case] history: &[&str],
+    #[case] to: &str,
+    #[case] expected: Result<Vec<OfKey>, KeyRefusal>,
+) {
+    let history: Vec<OfKey> = history.iter().map(|state| turned(state)).collect();
+    check::<Key>(&history, self::to(turned(to)), expected);
+}
+
+#[test]
+fn a_key_for_tokens_is_no_roles_key_and_no_other_key() {
+    check::<Key>(&[introduced()], to(turned("next")), no("a role's key", "next"));
+    check::<Key>(&[turned("next")], to(introduced()), Err(KeyRefusal::Another("k-1".into())));
+    let KeyCommand::Turn(mut other) = to(turned("active")) else { panic!() };
+    other.public_key = "00".repeat(32);
+    check::<Key>(&[turned("next")], KeyCommand::Turn(other), Err(KeyRefusal::Another("k-1".into())));
 }
 
 proptest! {

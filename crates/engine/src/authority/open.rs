@@ -144,7 +144,8 @@ impl OpenDispatches {
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
                 | LedgerEvent::Grant(_)
-                | LedgerEvent::Approval(_),
+                | LedgerEvent::Approval(_)
+                | LedgerEvent::Token(_),
             )
             | None => {}
         }

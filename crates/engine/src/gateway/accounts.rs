@@ -181,7 +181,8 @@ impl Accounts {
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
                 | LedgerEvent::Grant(_)
-                | LedgerEvent::Approval(_),
+                | LedgerEvent::Approval(_)
+                | LedgerEvent::Token(_),
             )
             | None => {}
         }

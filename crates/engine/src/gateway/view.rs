@@ -115,7 +115,8 @@ impl View {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Workspace(_)
-                | LedgerEvent::Grant(_),
+                | LedgerEvent::Grant(_)
+                | LedgerEvent::Token(_),
             )
             | None => None,
             Some(LedgerEvent::Approval(event)) => {

@@ -152,7 +152,8 @@ impl View {
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
                 | LedgerEvent::Grant(_)
-                | LedgerEvent::Approval(_),
+                | LedgerEvent::Approval(_)
+                | LedgerEvent::Token(_),
             )
             | None => {}
         }

@@ -186,7 +186,7 @@ fn of_kind(kind: Kind) -> Append {
 
 /// One kind, one writing role; the server itself tells them apart.
 #[rstest::rstest]
-#[case(ServiceUser::Authority, &[Kind::Dispatch, Kind::Launcher, Kind::Key, Kind::Checkpoint, Kind::Workspace, Kind::Grant, Kind::Approval])]
+#[case(ServiceUser::Authority, &[Kind::Dispatch, Kind::Launcher, Kind::Key, Kind::Checkpoint, Kind::Workspace, Kind::Grant, Kind::Approval, Kind::Token])]
 #[case(ServiceUser::Runtime, &[Kind::Run])]
 #[case(ServiceUser::Gateway, &[Kind::Effect])]
 #[case(ServiceUser::Projector, &[])]

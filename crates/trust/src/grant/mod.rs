@@ -11,4 +11,4 @@ pub(crate) use chain::Chain;
 pub use chain::DEPTH_MAX;
 pub use cover::{Shortfall, covers};
 pub use narrow::{Wider, narrower};
-pub use token::{GrantToken, Unproven, mint, prove};
+pub use token::{GrantToken, Unproven, mint, prove, server_of};

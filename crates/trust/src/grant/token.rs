@@ -3,8 +3,6 @@
 
 use crate::keyring::Keyring;
 use crate::token::{SignedParts, TokenRefused, parts, seal};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::catalogue;
 use custody_contracts::events::Role;
@@ -12,7 +10,6 @@ use custody_contracts::grant::{Grant, GrantIssued};
 use custody_contracts::ids::UnixMillis;
 use custody_ledger::Sign;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// `typ` of a grant's token.
@@ -133,18 +130,16 @@ fn claims(grant: &Grant, document: &str, issuer: &str, audience: &str, jti: &str
 }
 
 /// The server of a tool by its name: what stands before `__` or the first dot, else `builtin`.
-fn server_of(tool: &str) -> String {
+pub fn server_of(tool: &str) -> String {
     let head = tool.split_once("__").or_else(|| tool.split_once('.')).map(|(head, _)| head.to_ascii_lowercase());
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     head.filter(|h| !h.is_empty() && h.len() <= 63 && h.bytes().all(token) && h.as_bytes()[0].is_ascii_alphanumeric())
         .unwrap_or_else(|| "builtin".to_owned())
 }
 
-/// The JWK thumbprint of a user nkey's public half. Source: RFC 7638 and RFC 8037, section 2.
+/// The JWK thumbprint of a user nkey's public half.
 fn thumbprint(nkey: &str) -> Option<String> {
-    let raw = raw_key(nkey)?;
-    let jwk = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, B64.encode(raw));
-    Some(B64.encode(Sha256::digest(jwk.as_bytes())))
+    Some(crate::key::thumbprint(&raw_key(nkey)?))
 }
 
 /// The 32 bytes inside an nkey: base 32 of a prefix, the key and a check sum. Source: nkeys.

@@ -9,6 +9,7 @@ use custody_contracts::events::{
     DispatchAdmitted, DispatchEvent, EffectEvent, Kind, LauncherEvent, LedgerEvent, RunEvent, SignatureCheck,
 };
 use custody_contracts::grant::GrantEvent;
+use custody_contracts::token::TokenEvent;
 use custody_ledger::Recorded;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -164,7 +165,7 @@ fn launcher_key<'a>(recorded: &'a [Recorded], first: &Recorded) -> Option<Option
 }
 
 /// What must have happened before an event, did: an attempt is claimed before it starts or ends, a run is claimed before
-/// an effect, an intent stands before its outcome.
+/// an effect or a token, an intent stands before its outcome, a dispatch token before what it is exchanged for.
 fn follows(recorded: &[Recorded], one: &Recorded) -> Result<(), Finding> {
     let before = |wanted: &dyn Fn(&LedgerEvent) -> bool| {
         recorded.iter().filter(|r| r.seq < one.seq).filter_map(|r| r.event.as_ref()).any(wanted)
@@ -188,6 +189,12 @@ fn follows(recorded: &[Recorded], one: &Recorded) -> Result<(), Finding> {
                 })
         }
         Some(LedgerEvent::Effect(e)) => claimed(e.dispatch().as_str(), None),
+        Some(LedgerEvent::Token(TokenEvent::Issued(e))) => {
+            let exchanged = |from: &String| {
+                before(&|event| matches!(event, LedgerEvent::Token(TokenEvent::Issued(d)) if d.jti == *from))
+            };
+            claimed(e.dispatch.as_str(), None) && e.from.as_ref().is_none_or(exchanged)
+        }
         _ => true,
     };
     if good { Ok(()) } else { Err(missing(one.seq.0, "what must have happened before it is missing: claim or intent")) }

@@ -4,6 +4,7 @@
 mod cosigns;
 mod fixtures;
 mod grants;
+mod issued;
 mod keyrings;
 mod keys;
 mod launches;
