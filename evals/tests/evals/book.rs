@@ -12,6 +12,7 @@ use custody_contracts::events::{
 use custody_contracts::grant::{Consent, GrantEvent, GrantIssued, GrantRefused, GrantRevoked, GrantTerms};
 use custody_contracts::ids::{DispatchId, GrantId, LauncherId, RunnerName, UnixMillis};
 use custody_contracts::launch::{FollowUp, unsigned_say};
+use custody_contracts::token::{TokenEvent, TokenIssued, TokenKeyChanged, TokenKeyState, TokenRefused, TokenType};
 use custody_contracts::workspace::{RunCommit, WorkspaceEvent};
 use custody_domain::admission::{self, Grants, Installed, Mounts, RunnerEntry};
 use custody_domain::grant::{Book as GrantBook, Facts, any_consent, may_issue, statement};
@@ -313,6 +314,70 @@ impl Book {
         let grant = GrantId::parse(id).expect("an id");
         let revoked = GrantRevoked { grant, by: "u_jane".into(), why: "the phone was lost".into() };
         self.grant_event(id, GrantEvent::Revoked(revoked));
+    }
+
+    /// Brings a key for tokens, made of one byte, into a state.
+    pub(crate) fn token_key(&mut self, n: u8, state: TokenKeyState) -> String {
+        let key = RoleKey::for_tokens(&[n; 32]);
+        let kid = key.kid().to_owned();
+        let changed = TokenKeyChanged {
+            kid: kid.clone(),
+            state,
+            public_key: key.public_hex(),
+            by: "operator:cli".into(),
+            why: "monthly".into(),
+        };
+        self.append(Kind::Key, &kid, LedgerEvent::Key(KeyEvent::TokenKey(changed)), Meta::default());
+        kid
+    }
+
+    /// A token for a dispatch that lives so many seconds from the moment of its record, with changes.
+    pub(crate) fn token(
+        &mut self,
+        ticket: &Ticket,
+        [kid, jti]: [&str; 2],
+        life_secs: u64,
+        change: impl FnOnce(&mut TokenIssued),
+    ) {
+        let admitted = ticket.admitted();
+        let tools = admitted.unit.tools.iter().map(|tool| format!(" tool:{tool}")).collect::<String>();
+        let mounts = admitted.unit.workspaces.iter().map(|m| format!(" ws:{}:{}", m.id, m.mode.as_str()));
+        let mut token = TokenIssued {
+            jti: jti.into(),
+            typ: TokenType::Dispatch,
+            kid: kid.into(),
+            dispatch: ticket.dispatch.clone(),
+            grant: admitted.grant.id().expect("under a grant").clone(),
+            aud: "https://custody.example/gateway".into(),
+            scope: format!("agent:run{}{tools}", mounts.collect::<String>()),
+            claims_digest: sha(jti),
+            expires_at: UnixMillis(((self.now + APPEND_MS) / 1_000 + life_secs) * 1_000),
+            actor: self.keys[&Role::Gateway].kid().to_owned(),
+            from: None,
+            txn: None,
+        };
+        change(&mut token);
+        self.token_event(TokenEvent::Issued(Box::new(token)), ticket);
+    }
+
+    /// A refusal, as a gateway that asks for more gets it.
+    pub(crate) fn refuse_token(&mut self, ticket: &Ticket, id: &str, reason: &str) {
+        let refused = TokenRefused {
+            id: id.into(),
+            dispatch: Some(ticket.dispatch.clone()),
+            aud: Some("https://mail.example/mcp".into()),
+            reason: reason.into(),
+            detail: "it is not in the scope of the dispatch".into(),
+            actor: Some(self.keys[&Role::Gateway].kid().to_owned()),
+            count: 1,
+        };
+        self.token_event(TokenEvent::Refused(refused), ticket);
+    }
+
+    fn token_event(&mut self, event: TokenEvent, ticket: &Ticket) {
+        let id = event.id().to_owned();
+        let meta = Meta { correlation: Some(ticket.dispatch.to_string()), ..Meta::default() };
+        self.append(Kind::Token, &id, LedgerEvent::Token(event), meta);
     }
 
     fn grant_event(&mut self, id: &str, event: GrantEvent) {

@@ -47,7 +47,7 @@ fn hello(n: u32) -> Value {
 }
 
 /// Two launchers that may act for Jane and Omar, each of whom has a workspace.
-fn begun() -> Book {
+pub(super) fn begun() -> Book {
     let mut book = Book::new();
     book.register("web-chat", 1, SignatureRule::Required, &["u_jane", "u_omar"]);
     book.register("calendar", 2, SignatureRule::Required, &["u_jane", "u_omar"]);
@@ -69,7 +69,7 @@ fn begun() -> Book {
     book
 }
 
-fn asked(book: &mut Book, launcher: &str, key: u8, n: u32, change: impl FnOnce(&mut Value)) -> LaunchLine {
+pub(super) fn asked(book: &mut Book, launcher: &str, key: u8, n: u32, change: impl FnOnce(&mut Value)) -> LaunchLine {
     let mut ask = book.ask(launcher, &format!("m-{n:02}"), "u_jane", hello(n));
     change(&mut ask["data"]);
     book.launch(launcher, ask, key)

@@ -8,6 +8,7 @@ mod in_process;
 mod one_container;
 mod resume;
 mod stranger;
+mod tokens;
 mod turns;
 mod workspace;
 
@@ -48,4 +49,5 @@ pub(crate) const SCRIPTS: &[Script] = &[
     grants::ATTENUATED,
     approvals::EXACT,
     approvals::PROPOSES,
+    tokens::BOUNDS,
 ];
