@@ -88,8 +88,15 @@ const API_ALL: &str = "$JS.API.>";
 const DOORS: [&str; 7] = [LEDGER_ALL, OUT_ALL, IN_ALL, "$O.blobs.>", "$O.workspaces.>", "$JS.ACK.>", "$JS.FC.>"];
 
 /// What a person may command over the web: their dispatches, their grants, and what waits for them. Launchers and keys are
-/// an operator's.
-const API_COMMANDS: [&str; 3] = ["command.dispatch.>", "command.grant.>", "command.approval.>"];
+/// an operator's. And what the web hands on for whoever proves a gateway's key: an exchange of tokens, and the keys to
+/// verify them.
+const API_COMMANDS: [&str; 5] = [
+    "command.dispatch.>",
+    "command.grant.>",
+    "command.approval.>",
+    "command.token.exchange",
+    "command.token.published",
+];
 
 /// What the push consumers of a user deliver to, before the last token; from its inbox prefix.
 pub fn deliver_prefix(inbox_prefix: &str) -> String {
@@ -266,6 +273,8 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
             publish.extend(reads(OUTPUT));
             publish.extend(reads(BLOBS));
             publish.push("$O.blobs.>".to_owned());
+            // For a dispatch that it serves it proves with its own key that it asks.
+            publish.extend(list(&["command.token.dispatch", "command.token.exchange"]));
         }
         ServiceUser::Projector => {
             publish.extend(reads(OUTPUT));

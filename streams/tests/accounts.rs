@@ -124,6 +124,23 @@ fn only_runtime_tells_what_a_workspace_holds_and_only_the_web_asks() {
 }
 
 #[test]
+fn only_the_gateway_asks_for_a_dispatchs_token_and_only_an_operator_changes_keys() {
+    for user in ServiceUser::ALL.into_iter().filter(|user| *user != ServiceUser::Admin) {
+        let publish = service_permissions(user).publish;
+        let operator = publish.iter().any(|s| s == "command.>");
+        assert_eq!(operator, user == ServiceUser::Operator, "{user:?}");
+        let own: Vec<&str> = publish.iter().map(String::as_str).filter(|s| s.starts_with("command.token.")).collect();
+        let expected: &[&str] = match user {
+            ServiceUser::Gateway => &["command.token.dispatch", "command.token.exchange"],
+            ServiceUser::Api => &["command.token.exchange", "command.token.published"],
+            _ => &[],
+        };
+        assert_eq!(own, expected, "{user:?}");
+        assert!(!publish.iter().any(|s| s.starts_with("command.key.")), "{user:?}");
+    }
+}
+
+#[test]
 fn a_launcher_has_three_subjects_of_its_own() {
     let permissions = launcher_permissions(&LauncherId::parse("web-chat").unwrap());
     assert_eq!(permissions.publish, ["launch.web-chat.*"]);

@@ -143,6 +143,9 @@ pub(crate) enum Command {
     /// Credentials of upstream servers, encrypted at rest: set, ls, rm
     #[command(subcommand)]
     Secret(commands::secret::SecretCommand),
+    /// Keys that sign: ls, rotate
+    #[command(subcommand)]
+    Key(commands::key::KeyCommand),
     /// Carry a box's connections to the gateway, in a cluster
     Link(commands::link::LinkArgs),
     /// The runtime's HTTP face: token

@@ -4,7 +4,9 @@
 use crate::error::{CliError, CliResult, exit};
 use custody_contracts::canonical::{hex, unhex};
 use custody_contracts::events::Role;
+use custody_ledger::Sign;
 use custody_nats::Seed;
+use custody_ports::token_keys::{NewTokenKey, TokenKeyError, TokenKeyStore};
 use custody_secrets::SecretStore;
 use custody_trust::RoleKey;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The longest path of a Unix socket on Linux.
 const SOCKET_PATH_MAX: usize = 107;
@@ -136,6 +139,11 @@ impl Home {
         Ok(RoleKey::from_seed(role, &seed))
     }
 
+    /// The secret halves of the keys that sign tokens.
+    pub(crate) fn token_keys(&self) -> FileTokenKeys {
+        FileTokenKeys(self.path("keys"))
+    }
+
     /// An nkey seed in a file, made at the first call.
     pub(crate) fn seed(&self, inside: &str) -> CliResult<Seed> {
         let path = self.path(inside);
@@ -181,6 +189,52 @@ impl Home {
     pub(crate) fn clear_up(&self) {
         // A file that is gone is what was wanted.
         let _gone = fs::remove_file(self.path("run/up.json"));
+    }
+}
+
+/// Keys for tokens, one file each: `token-….ed25519` with 64 hexadecimal digits.
+#[derive(Debug, Clone)]
+pub(crate) struct FileTokenKeys(PathBuf);
+
+impl FileTokenKeys {
+    fn file(&self, kid: &str) -> Result<PathBuf, TokenKeyError> {
+        // An id names a file, so it is one of ours or nothing.
+        let digits = kid.strip_prefix("token-").filter(|d| d.len() == 16 && d.bytes().all(|b| b.is_ascii_hexdigit()));
+        let digits = digits.ok_or_else(|| TokenKeyError(format!("{kid:?} is not an id of a key for tokens")))?;
+        Ok(self.0.join(format!("token-{digits}.ed25519")))
+    }
+}
+
+impl TokenKeyStore for FileTokenKeys {
+    fn make(&self) -> Result<NewTokenKey, TokenKeyError> {
+        let failed = |e: CliError| TokenKeyError(e.message);
+        let seed = random::<32>().map_err(failed)?;
+        let key = RoleKey::for_tokens(&seed);
+        write_secret(&self.file(key.kid())?, hex(&seed).as_bytes()).map_err(failed)?;
+        Ok(NewTokenKey { kid: key.kid().to_owned(), public_key: key.public_hex() })
+    }
+
+    fn open(&self, kid: &str) -> Result<Option<Arc<dyn Sign>>, TokenKeyError> {
+        let path = self.file(kid)?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(TokenKeyError(format!("{}: {error}", path.display()))),
+        };
+        let seed = unhex(text.trim()).and_then(|b| <[u8; 32]>::try_from(b).ok());
+        let key = seed.map(|seed| RoleKey::for_tokens(&seed)).filter(|key| key.kid() == kid);
+        let odd = || TokenKeyError(format!("{} does not hold the key that it is named after", path.display()));
+        Ok(Some(Arc::new(key.ok_or_else(odd)?)))
+    }
+
+    fn forget(&self, kid: &str) -> Result<(), TokenKeyError> {
+        let path = self.file(kid)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(TokenKeyError(format!("{}: {error}", path.display())))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{CheckpointEvent, CheckpointSigned, DispatchEvent, EffectEvent, Kind, LedgerEvent};
 use custody_contracts::grant::GrantEvent;
+use custody_contracts::token::TokenEvent;
 use custody_ledger::merkle::{Prover, leaf};
 use custody_ledger::{Entity, Log, LogError, Recorded, Seq, Stored};
 use custody_trust::note::{self, Hashes};
@@ -169,8 +170,9 @@ fn older(text: &str, size: u64) -> Result<u64, ProveError> {
 async fn gather(log: &dyn Log, ask: &Ask) -> Result<BTreeMap<u64, Stored>, ProveError> {
     let mut picked = BTreeMap::new();
     let about = ask.messages.iter().find(|m| m.seq.0 == ask.focus).map(|m| m.log_subject.clone());
+    let tokens = tokens_of(&ask.messages, about.as_deref());
     for stored in &ask.messages {
-        if ask.whole || stored.seq.0 == ask.focus || behind(stored, ask.focus, about.as_deref()) {
+        if ask.whole || stored.seq.0 == ask.focus || behind(stored, ask.focus, about.as_deref(), &tokens) {
             picked.insert(stored.seq.0, stored.clone());
         }
     }
@@ -188,12 +190,27 @@ async fn gather(log: &dyn Log, ask: &Ask) -> Result<BTreeMap<u64, Stored>, Prove
     with_keys(log, picked).await
 }
 
-/// Whether a message of the dispatch stands behind the event: how it was admitted, its box, and the effect's own other
-/// half.
-fn behind(stored: &Stored, focus: u64, about: Option<&str>) -> bool {
+/// The tokens that were signed for an effect, and the dispatch tokens that they were exchanged for.
+fn tokens_of(messages: &[Stored], about: Option<&str>) -> BTreeSet<String> {
+    let effect = about.and_then(|subject| subject.strip_prefix("ledger.effect."));
+    let read = messages.iter().flat_map(|stored| Recorded::read(stored).unwrap_or_default());
+    read.filter_map(|one| match one.event {
+        Some(LedgerEvent::Token(TokenEvent::Issued(e))) if effect.is_some() && e.txn.as_deref() == effect => {
+            Some(std::iter::once(e.jti).chain(e.from))
+        }
+        _ => None,
+    })
+    .flatten()
+    .collect()
+}
+
+/// Whether a message of the dispatch stands behind the event: how it was admitted, its box, the effect's own other
+/// half, and the tokens that were signed for it.
+fn behind(stored: &Stored, focus: u64, about: Option<&str>, tokens: &BTreeSet<String>) -> bool {
     Recorded::read(stored).unwrap_or_default().iter().any(|one| match &one.event {
         Some(LedgerEvent::Dispatch(DispatchEvent::Admitted(_) | DispatchEvent::Refused(_))) => true,
         Some(LedgerEvent::Run(_)) => stored.seq.0 < focus,
+        Some(LedgerEvent::Token(TokenEvent::Issued(e))) => tokens.contains(&e.jti),
         Some(LedgerEvent::Effect(EffectEvent::ToolIntended(_) | EffectEvent::ToolFinished(_))) => {
             about == Some(stored.log_subject.as_str())
         }

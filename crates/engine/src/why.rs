@@ -9,6 +9,7 @@ use custody_contracts::events::{
 };
 use custody_contracts::grant::GrantEvent;
 use custody_contracts::messages::AuditRow;
+use custody_contracts::token::{TokenEvent, TokenIssued};
 use custody_ledger::{Entity, Log, LogError, Recorded, RecordedError, Seq, Stored};
 use custody_projections::row::audit_row;
 use custody_trust::grant::DEPTH_MAX;
@@ -189,6 +190,12 @@ fn of_card(recorded: &[Recorded], one: &Recorded, focus: u64) -> bool {
     recorded.iter().any(|r| r.seq.0 == focus && r.entity.id == one.entity.id)
 }
 
+/// Whether a token was signed for the call that the event in focus is of.
+fn of_call(recorded: &[Recorded], token: &TokenIssued, focus: u64) -> bool {
+    let effect = recorded.iter().find(|r| r.seq.0 == focus).filter(|r| r.entity.kind == Kind::Effect);
+    effect.is_some_and(|r| token.txn.as_ref() == Some(&r.entity.id))
+}
+
 fn ruled(by: &RuledBy) -> String {
     format!(", rule {} of policy {}", by.rule, by.digest)
 }
@@ -247,6 +254,13 @@ fn ladder(recorded: &[Recorded], focus: u64, launcher: Option<&(u64, String)>, g
             }
             Some(LedgerEvent::Approval(ApprovalEvent::Expired(e))) if of_card(recorded, one, focus) => {
                 put("expired", format!("card {} version {}, undecided", e.card, e.version), seq);
+            }
+            Some(LedgerEvent::Token(TokenEvent::Issued(e))) if of_call(recorded, e, focus) => {
+                put(
+                    "with token",
+                    format!("{} {} for {}, {}, by key {}", e.typ.as_str(), e.jti, e.aud, e.scope, e.kid),
+                    seq,
+                );
             }
             Some(LedgerEvent::Run(RunEvent::Finished(e))) => {
                 let session = e

@@ -15,4 +15,5 @@ pub mod requests;
 pub mod secrets;
 pub mod slots;
 pub mod snapshots;
+pub mod token_keys;
 pub mod workspaces;

@@ -10,6 +10,7 @@ pub(crate) mod down;
 pub(crate) mod eval;
 pub(crate) mod grant;
 pub(crate) mod inbox;
+pub(crate) mod key;
 pub(crate) mod launcher;
 pub(crate) mod link;
 pub(crate) mod meta;
@@ -81,6 +82,7 @@ pub(crate) async fn run(cli: Cli) -> CliResult {
         Command::Inbox(command) => Box::pin(inbox::run(ctx, command)).await,
         Command::Tool(command) => Box::pin(tool::run(ctx, command)).await,
         Command::Secret(command) => secret::run(ctx, command),
+        Command::Key(command) => key::run(ctx, command).await,
         Command::Link(args) => link::run(ctx, args).await,
         Command::Runtime(command) => runtime::run(ctx, command).await,
         Command::Contract(command) => contract::run(ctx, command).await,

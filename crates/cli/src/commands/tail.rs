@@ -32,7 +32,7 @@ pub(crate) struct Filters {
     /// Reads the cursor from this file and keeps it there
     #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
-    /// Only these kinds: dispatch, run, effect, launcher, key, checkpoint
+    /// Only these kinds: dispatch, run, effect, approval, grant, token, workspace, launcher, key, checkpoint
     #[arg(long, value_delimiter = ',')]
     kind: Vec<String>,
     /// Only these outcomes: ok, refused, failed

@@ -6,6 +6,7 @@ use crate::config::BackendKind;
 use crate::error::{CliError, CliResult, exit};
 use crate::home::{boot_id, random};
 use crate::server::clock::SystemClock;
+use crate::server::web::NatsAsks;
 use crate::server::{cluster, face, outside, telemetry, web, workspaces};
 use custody_contracts::canonical::hex;
 use custody_contracts::events::{KeyIntroduced, Kind, Role};
@@ -14,6 +15,7 @@ use custody_engine::authority::admission::{self, Admission};
 use custody_engine::authority::approvals::Approvals;
 use custody_engine::authority::commands::{self, Commands};
 use custody_engine::authority::grants::GrantDesk;
+use custody_engine::authority::issuing::{TokenDesk, TokenParts};
 use custody_engine::authority::launchers::Launchers;
 use custody_engine::authority::notary::{self, Notary};
 use custody_engine::authority::open::OpenDispatches;
@@ -23,11 +25,13 @@ use custody_engine::checked::CheckedLog;
 use custody_engine::gateway::{self, Gateway};
 use custody_engine::grants::Grants;
 use custody_engine::inference::{Door, Models};
+use custody_engine::keys::KeyBook;
+use custody_engine::presenting::Presenter;
 use custody_engine::projector::Projector;
 use custody_engine::runners::Runners;
 use custody_engine::runtime::{self, Classes, PoolConfig, Runtime, RuntimeConfig, SystemWorkspaces};
 use custody_engine::tools::ToolBook;
-use custody_engine::upstream::Upstreams;
+use custody_engine::upstream::{self, Upstreams};
 use custody_ledger::{Entity, Log, LogError, Sign};
 use custody_nats::{Connection, JetBlobs, JetLaunches, JetLog, JetOutput, NatsRequests};
 use custody_ports::clock::Clock;
@@ -37,6 +41,8 @@ use custody_streams::accounts::ServiceUser;
 use custody_streams::subject::CONTENT_ALL;
 use custody_telemetry::Telemetry;
 use custody_trust::RoleKey;
+use custody_trust::issued::Names;
+use custody_trust::key::thumbprint;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -185,6 +191,17 @@ impl Roles {
             clock: clock.clone(),
             blobs: Arc::new(JetBlobs::new(&connection)),
         };
+        let keys = KeyBook::default();
+        let tokens = TokenDesk::new(TokenParts {
+            log: log.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            grants: grants.clone(),
+            keys: keys.clone(),
+            store: Arc::new(self.target.home.token_keys()),
+            names: self.names(),
+            audiences: upstream::audiences(&self.target.config.tools.servers),
+        });
         let commands = Commands {
             log: log.clone(),
             signer: signer.clone(),
@@ -194,6 +211,7 @@ impl Roles {
             follow_ups: follow_ups.clone(),
             grants: desk.clone(),
             approvals: approvals.clone(),
+            tokens: Some(tokens.clone()),
         };
         let own = KeyIntroduced {
             kid: key.kid().to_owned(),
@@ -205,11 +223,18 @@ impl Roles {
             commands.introduce(event.clone()).await.map_err(|e| failed("introducing a key", e.message))?;
         }
         let (sender, caught_up) = tokio::sync::oneshot::channel();
-        let following = launchers.clone().run(open.clone(), grants.clone(), log.clone(), self.cancel.clone(), sender);
+        let (book, cancel) = (launchers.clone(), self.cancel.clone());
+        let following = book.run(open.clone(), grants.clone(), keys, log.clone(), cancel, sender);
         self.spawn("launchers", following);
         if caught_up.await.is_err() {
             return Err(self.first_end().await);
         }
+        tokens.prepare_keys().await.map_err(CliError::from_doc)?;
+        let cancel = self.cancel.clone();
+        self.spawn::<LogError>("keys", async move {
+            tokens.retire_ended(cancel).await;
+            Ok(())
+        });
         self.workspaces(&workspaces, &commands, log.clone(), signer.clone()).await?;
         let runners = Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?;
         let launches = JetLaunches::open(&connection).await.map_err(|e| failed("the LAUNCH stream", e))?;
@@ -380,8 +405,21 @@ impl Roles {
             None => None,
         };
         let home = &self.target.home;
+        let incarnation = hex(&random::<16>()?);
+        let presenter = Presenter {
+            asks: Arc::new(NatsAsks::new(&connection)),
+            jkt: thumbprint(key.verifying().as_bytes()),
+            signer: key.clone(),
+            clock: Arc::new(SystemClock),
+            keys: KeyBook::default(),
+            names: self.names(),
+            audiences: Arc::new(upstream::audiences(&self.target.config.tools.servers)),
+            incarnation: incarnation.clone(),
+            proofs: Arc::default(),
+        };
         let gateway = Gateway {
             grants: Grants::default(),
+            presenter: Some(presenter),
             log,
             signer: key,
             clock: Arc::new(SystemClock),
@@ -390,7 +428,7 @@ impl Roles {
             inputs: Arc::new(JetOutput::new(&connection)),
             runners: Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?,
             approval_ms: self.target.config.tools.approval_ms,
-            incarnation: hex(&random::<16>()?),
+            incarnation,
             tools: self.tools()?,
             policy: Arc::new(self.target.config.tools.policy().map_err(|e| {
                 CliError::new(exit::USAGE, "POLICY_INVALID", e).hint("ops/custody.toml explains tools.policy")
@@ -408,6 +446,11 @@ impl Roles {
         }
         self.spawn("gateway", gateway::run(gateway, self.cancel.clone()));
         Ok(())
+    }
+
+    /// The installation's names in its tokens.
+    fn names(&self) -> Names {
+        Names::of(&issuer(&self.target.config.audit.origin))
     }
 
     /// The tools that are offered.

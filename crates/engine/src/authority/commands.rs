@@ -1,9 +1,11 @@
 //! Commands of operators over request and reply: `command.launcher.register|rotate|disable`, `command.dispatch.stop`,
-//! `command.dispatch.say`, `command.key.introduce|retire`, `command.runtime.token`, `command.workspace.*`,
-//! `command.grant.issue|request|revoke`, `command.approval.decide`. Every answer is JSON: `{"ok": …}` or an error.v1.
+//! `command.dispatch.say`, `command.key.introduce|retire|rotate|ls`, `command.runtime.token`, `command.token.*`,
+//! `command.workspace.*`, `command.grant.issue|request|revoke`, `command.approval.decide`. Every answer is JSON:
+//! `{"ok": …}` or an error.v1.
 
 use super::approvals::Approvals;
 use super::grants::GrantDesk;
+use super::issuing::TokenDesk;
 use super::launchers::Launchers;
 use super::meta;
 use super::say::FollowUps;
@@ -49,6 +51,8 @@ pub struct Commands {
     pub grants: GrantDesk,
     /// What is decided about calls that wait.
     pub approvals: Approvals,
+    /// Tokens and the keys that sign them; `None` where no tokens are signed.
+    pub tokens: Option<TokenDesk>,
 }
 
 /// `command.dispatch.stop`.
@@ -157,6 +161,11 @@ impl Commands {
                 self.send::<Key>(Kind::Key, &id, KeyCommand::Retire(body), "KEY_REFUSED").await
             }
             "runtime.token" => super::tokens::runtime_token(self.signer.as_ref(), self.clock.now(), &read(request)?),
+            "token.dispatch" => self.desk()?.dispatch(read(request)?).await,
+            "token.exchange" => self.desk()?.exchange(read(request)?).await,
+            "token.published" => Ok(self.desk()?.published()),
+            "key.ls" => Ok(self.desk()?.list_keys()),
+            "key.rotate" => self.desk()?.rotate_keys(read(request)?).await,
             "grant.request" => self.grants.request(read(request)?).await,
             "grant.issue" => self.grants.issue(read(request)?).await,
             "grant.revoke" => self.grants.revoke(read(request)?).await,
@@ -169,6 +178,11 @@ impl Commands {
             "approval.decide" => self.approvals.decide(read(request)?).await,
             other => Err(ErrorDoc::new("COMMAND_UNKNOWN", format!("there is no command {other:?}"), None)),
         }
+    }
+
+    fn desk(&self) -> Result<&TokenDesk, ErrorDoc> {
+        let none = || ErrorDoc::new("TOKENS_NOT_SIGNED", "no tokens are signed here", None);
+        self.tokens.as_ref().ok_or_else(none)
     }
 
     async fn launcher(&self, id: String, command: LauncherCommand) -> Result<Value, ErrorDoc> {

@@ -4,6 +4,7 @@
 use super::open::OpenDispatches;
 use crate::follow::read_or_note;
 use crate::grants::Grants;
+use crate::keys::KeyBook;
 use custody_contracts::events::{LauncherEvent, LedgerEvent};
 use custody_domain::launcher::LauncherState;
 use custody_ledger::{Log, LogError, Seq, Stored};
@@ -69,8 +70,8 @@ impl Launchers {
         history.iter().for_each(|stored| self.take_in(stored));
     }
 
-    /// Follows the ledger from the start until cancelled, for dispatches that have not ended and for grants too: one reader
-    /// serves all three folds. `caught_up` is told once everything that existed at the
+    /// Follows the ledger from the start until cancelled, for dispatches that have not ended, for grants and for keys
+    /// too: one reader serves all four folds. `caught_up` is told once everything that existed at the
     /// call has been taken in.
     ///
     /// # Errors
@@ -79,6 +80,7 @@ impl Launchers {
         self,
         open: OpenDispatches,
         grants: Grants,
+        keys: KeyBook,
         log: Arc<dyn Log>,
         cancel: CancellationToken,
         caught_up: tokio::sync::oneshot::Sender<()>,
@@ -100,6 +102,7 @@ impl Launchers {
             }
             open.take_in(&stored);
             grants.take_in(&stored);
+            keys.take_in(&stored);
             tell(stored.seq);
         })
         .await

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod approvals;
 pub mod commands;
 pub mod grants;
+pub mod issuing;
 pub mod launchers;
 pub mod notary;
 pub mod open;

@@ -109,6 +109,7 @@ async fn given_with(rules: Rules) -> Given {
             clock: clock.clone(),
             blobs: Arc::new(MemoryBlobs::default()),
         },
+        tokens: None,
     };
     let runners = Runners::read(folder.path()).unwrap();
     let open = OpenDispatches::default();

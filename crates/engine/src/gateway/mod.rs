@@ -30,6 +30,7 @@ pub use accounts::{Budgets, DispatchBudget, WINDOW_MS_MAX, WINDOW_MS_MIN, Window
 use crate::follow::{follow, read_or_note};
 use crate::grants::Grants;
 use crate::inference::Door;
+use crate::presenting::Presenter;
 use crate::runners::Runners;
 use crate::runtime::RuntimeLimits;
 use crate::tools::ToolBook;
@@ -90,6 +91,8 @@ pub struct Gateway {
     pub budgets: Budgets,
     /// Grants, and whether revocations arrive.
     pub grants: Grants,
+    /// Tokens of dispatches; `None` where there is no token service.
+    pub presenter: Option<Presenter>,
 }
 
 /// A run to serve, or one that has ended.
@@ -118,10 +121,13 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
     let mut view = View::default();
     let accounts = Arc::new(Accounts::new(gateway.budgets.clone()));
     let folded = accounts.clone();
-    let grants = gateway.grants.clone();
+    let (grants, presenter) = (gateway.grants.clone(), gateway.presenter.clone());
     let listening = grants.clone().listen(gateway.log.clone(), cancel.clone());
     let folding = follow(gateway.log.clone(), Seq(0), cancel.clone(), move |stored| {
         grants.take_in(&stored);
+        if let Some(presenter) = &presenter {
+            presenter.take_in(&stored);
+        }
         for recorded in read_or_note(&stored) {
             folded.apply(&recorded);
             if let Some(change) = view.apply(&recorded, &instance) {

@@ -10,6 +10,7 @@ use super::{Gateway, job, replayed};
 use crate::crash;
 use crate::inference::{self, BoxBody, CallContext};
 use crate::mcp::{self, Mcp};
+use crate::presenting::Presenter;
 use crate::replay::{Tape, repeats};
 use crate::runtime::socket_path;
 use bytes::Bytes;
@@ -158,7 +159,13 @@ async fn mcp_door(shared: &Shared) -> Arc<Mcp> {
         upstreams: gateway.upstreams.clone(),
         tape: shared.tape.clone(),
         grants: gateway.grants.clone(),
+        pass: presenter(gateway, claimed).map(|presenter| presenter.pass(&claimed.admitted.dispatch)),
     })
+}
+
+/// Who presents tokens for a dispatch; nobody for one from before grants, because a token rests on one.
+fn presenter<'a>(gateway: &'a Gateway, claimed: &Claimed) -> Option<&'a Presenter> {
+    gateway.presenter.as_ref().filter(|_| claimed.admitted.grant.id().is_some())
 }
 
 /// Follows what was decided about a call that waited. Its run may be over: no file of a workspace waits.
@@ -179,6 +186,8 @@ pub(super) async fn release(gateway: &Gateway, claimed: &Claimed, awaiting: &Too
         upstreams: gateway.upstreams.clone(),
         tape: None,
         grants: gateway.grants.clone(),
+        pass: presenter(gateway, claimed)
+            .map(|presenter| presenter.pass_for_call(&claimed.admitted.dispatch, awaiting.card())),
     });
     door.release(awaiting).await;
 }

@@ -95,6 +95,7 @@ impl Stand {
             tools: ToolBook::builtin(),
             policy: self.policy.clone(),
             upstreams: Upstreams::none(),
+            presenter: None,
             door: Some(Door::new(Models::one(config), self.blobs.clone()).unwrap()),
             runs: self.folder.path().join("runs"),
             instance: "i-1".into(),

@@ -13,8 +13,9 @@ use custody_contracts::events::{EffectEvent, Kind, ToolEffect, ToolFinished, Too
 use custody_contracts::grant::GrantIssued;
 use custody_contracts::ids::{UnixMillis, WorkspaceId};
 use custody_domain::effect::{Effect, EffectCommand, EffectRefusal};
-use custody_domain::tool::{Deed, FileCall, Judged, ToolAsked, ToolPermit, ToolRefusal, WaitPermit, judge};
+use custody_domain::tool::{Deed, FileCall, Judged, Offered, ToolAsked, ToolPermit, ToolRefusal, WaitPermit, judge};
 use custody_ledger::{Command, Entity, HandleError, Outcome, handle};
+use custody_ports::secrets::SecretText;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -225,11 +226,28 @@ impl Mcp {
         Ok(appended.then_some(Begun::Waits(awaiting)))
     }
 
-    /// Whether an upstream's tool is what was accepted. What is answered from a recording asks nobody.
+    /// Whether the dispatch's token is good, and an upstream's tool what was accepted. What is answered from a recording
+    /// asks nobody.
     pub(super) async fn as_accepted(&self, permit: &ToolPermit) -> Result<(), ToolRefusal> {
-        match permit.deed() {
-            Deed::Upstream { tool, .. } if self.needs.tape.is_none() => self.needs.upstreams.as_accepted(tool).await,
-            Deed::Upstream { .. } | Deed::File { .. } | Deed::Card => Ok(()),
+        if self.needs.tape.is_some() {
+            return Ok(());
+        }
+        if let Some(pass) = &self.needs.pass {
+            pass.stands().await?;
+        }
+        let Deed::Upstream { tool, .. } = permit.deed() else { return Ok(()) };
+        let stale = self.needs.upstreams.would_ask(tool).await;
+        let token = if stale { self.token_for(tool, None).await? } else { None };
+        self.needs.upstreams.as_accepted(tool, token.as_ref()).await
+    }
+
+    /// The token that an upstream's tool is called with, when its server takes tokens.
+    async fn token_for(&self, tool: &Offered, txn: Option<String>) -> Result<Option<SecretText>, ToolRefusal> {
+        match (&self.needs.pass, tool.upstream()) {
+            (Some(pass), Some((server, _))) if tool.document().cred_ref.is_none() => {
+                pass.for_tool(server, &tool.document().name, txn).await
+            }
+            _ => Ok(None),
         }
     }
 
@@ -276,7 +294,13 @@ impl Mcp {
             })),
             Deed::File { workspace, call } => self.on_file(workspace, call).await,
             Deed::Upstream { tool, args } => {
-                match self.needs.upstreams.call(tool, args, &permit.intended().idempotency_key).await {
+                let intended = permit.intended();
+                let txn = format!("{}-t{}", intended.dispatch, intended.n);
+                let token = match self.token_for(tool, Some(txn)).await {
+                    Ok(token) => token,
+                    Err(refusal) => return Answer::failed(refusal.code, &refusal.detail),
+                };
+                match self.needs.upstreams.call(tool, args, &intended.idempotency_key, token.as_ref()).await {
                     Came::Done(result) => Answer::succeeded(result),
                     Came::Failed { code, detail } => Answer::failed(code, &detail),
                     Came::Unknown { code, detail } => Answer::in_doubt(code, &detail),

@@ -28,6 +28,7 @@ pub(crate) use past::Past;
 
 use crate::grants::Grants;
 use crate::inference::BoxBody;
+use crate::presenting::Pass;
 use crate::replay::Tape;
 use crate::tools::ToolBook;
 use crate::upstream::Upstreams;
@@ -88,6 +89,8 @@ pub(crate) struct Needs {
     pub(crate) tape: Option<Arc<Tape>>,
     /// Grants, and whether revocations arrive.
     pub(crate) grants: Grants,
+    /// The dispatch's token; `None` where there is no token service.
+    pub(crate) pass: Option<Pass>,
 }
 
 /// The door of one dispatch.

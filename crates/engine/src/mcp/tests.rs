@@ -3,13 +3,18 @@
 
 use super::rate::{BURST, PER_SECOND};
 use super::*;
+use crate::keys::KeyBook;
+use crate::presenting::{Pass, Presenter};
 use crate::runtime::tests::{admitted, put};
 use custody_contracts::events::{DispatchEvent, EffectEvent, LedgerEvent, Role, ToolPhase, ToolRefused};
+use custody_contracts::ids::DispatchId;
 use custody_contracts::unit::{Limits, Mode, WorkspaceMount};
 use custody_domain::tool::{PolicyAsked, Verdict};
 use custody_ledger::{Append, AppendError, Entity, LogError, MemoryLog, Recorded, Seq, Stored};
+use custody_ports::asks::{AskFailed, Asks};
 use custody_testkit::fakes::{ManualClock, MemoryBlobs};
 use custody_trust::RoleKey;
+use custody_trust::issued::Names;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use hyper_util::rt::TokioIo;
@@ -69,6 +74,10 @@ impl Log for Breakable {
 
 impl Stand {
     pub(super) async fn new(mode: Mode, tool_calls: Option<u64>) -> Stand {
+        Stand::with(mode, tool_calls, None).await
+    }
+
+    async fn with(mode: Mode, tool_calls: Option<u64>, pass: Option<Pass>) -> Stand {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("default");
         std::fs::create_dir_all(root.join("a")).unwrap();
@@ -97,6 +106,7 @@ impl Stand {
             upstreams: Upstreams::none(),
             tape: None,
             grants: crate::grants::Grants::default(),
+            pass,
         });
         let socket = folder.path().join(SOCKET);
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
@@ -405,6 +415,42 @@ async fn a_call_whose_intent_cannot_be_recorded_does_nothing() {
 }
 
 /// What a flood is told, what the ledger keeps of it, and that the same box goes on working.
+/// A token service that is not there.
+struct Nobody;
+
+impl Asks for Nobody {
+    fn ask<'a>(&'a self, subject: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<Vec<u8>, AskFailed>> {
+        Box::pin(async move { Err(AskFailed::NobodyThere(subject.to_owned())) })
+    }
+}
+
+/// T45: a call for which no good token can be had is refused before its intent.
+#[tokio::test]
+async fn a_call_without_a_good_token_is_refused_and_nothing_is_done() {
+    let presenter = Presenter {
+        asks: Arc::new(Nobody),
+        signer: Arc::new(RoleKey::from_seed(Role::Gateway, &[3; 32])),
+        jkt: String::new(),
+        clock: Arc::new(ManualClock::at(1_000_000)),
+        keys: KeyBook::default(),
+        names: Names::of("https://custody.test"),
+        audiences: Arc::default(),
+        incarnation: "p-1".into(),
+        proofs: Arc::default(),
+    };
+    let pass = presenter.pass(&DispatchId::parse("d-1").unwrap());
+    let stand = Stand::with(Mode::Rw, None, Some(pass)).await;
+    let write = json!({ "path": "new.md", "text": "x" });
+    let answer = stand.call("workspace_write", write.clone()).await;
+    assert_eq!(answer["error"]["data"]["code"], "TOKEN_UNAVAILABLE", "{answer}");
+    assert!(!stand.root().join("new.md").exists());
+    let effects = stand.effects();
+    assert_eq!((effects.len(), refusal(&effects).reason.as_str()), (1, "TOKEN_UNAVAILABLE"));
+    let honest = Stand::new(Mode::Rw, None).await;
+    honest.call("workspace_write", write).await;
+    assert!(honest.root().join("new.md").exists(), "beside it the same call without a token service");
+}
+
 #[tokio::test]
 async fn calls_beyond_the_rate_are_held_told_and_recorded_as_one() {
     let stand = Arc::new(Stand::new(Mode::Rw, None).await);

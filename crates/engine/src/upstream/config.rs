@@ -12,6 +12,9 @@ pub const TIMEOUT_MS_MAX: u64 = 600_000;
 /// The largest answer that may be configured, in bytes.
 pub const RESULT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// The longest audience, in bytes. Source: contract identity.v1, `Audience`.
+const AUDIENCE_BYTES_MAX: usize = 512;
+
 /// Servers by name.
 pub type Servers = BTreeMap<String, ServerConfig>;
 
@@ -24,6 +27,10 @@ pub struct ServerConfig {
     /// Which secret it is asked with, for tools that name none of their own.
     #[serde(default)]
     pub cred_ref: Option<String>,
+    /// The resource URI that its tokens are for. When it is given, each request for a dispatch carries a token of its own
+    /// from the token service, for tools that name no secret of their own; the server verifies it through the JWKS.
+    #[serde(default)]
+    pub audience: Option<String>,
     /// The header that carries the secret; in `authorization` it is a bearer token.
     #[serde(default = "authorization")]
     pub header: String,
@@ -63,6 +70,11 @@ pub enum ServersError {
     Client(#[from] reqwest::Error),
 }
 
+/// Server and audience, for the servers that take tokens.
+pub fn audiences(servers: &Servers) -> BTreeMap<String, String> {
+    servers.iter().filter_map(|(name, server)| Some((name.clone(), server.audience.clone()?))).collect()
+}
+
 /// Checks servers.
 ///
 /// # Errors
@@ -85,6 +97,19 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
         }
         if server.cred_ref.as_deref().is_some_and(|r| !is_reference(r)) {
             return bad("cred_ref is not of the form secret://name; a value is never written here".into());
+        }
+        if let Some(audience) = &server.audience {
+            let plain = audience.len() <= AUDIENCE_BYTES_MAX && audience.bytes().all(|b| b.is_ascii_graphic());
+            if !plain || !(audience.starts_with("https://") || audience.starts_with("http://")) {
+                return bad("audience is not a URI of the form https://host/path".into());
+            }
+            if server.cred_ref.is_some() {
+                return bad("a server has a secret (cred_ref) or tokens (audience), not both".into());
+            }
+            let others = servers.iter().filter(|(other, _)| *other != name);
+            if others.into_iter().any(|(_, other)| other.audience.as_ref() == Some(audience)) {
+                return bad("another server has this audience: a token must be of use at one alone".into());
+            }
         }
         if HeaderName::from_bytes(server.header.as_bytes()).is_err() {
             return bad("header is no name of a header".into());

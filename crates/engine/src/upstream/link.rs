@@ -89,6 +89,25 @@ impl Failed {
     }
 }
 
+/// What a request shows of who asks.
+#[derive(Clone, Copy)]
+pub(super) enum Shown<'a> {
+    /// A secret by its reference; the server's own when none is named.
+    Secret(Option<&'a str>),
+    /// A token of one dispatch.
+    Token(&'a SecretText),
+}
+
+impl<'a> Shown<'a> {
+    /// What a tool names is shown, else the token.
+    pub(super) fn of(cred: Option<&'a str>, token: Option<&'a SecretText>) -> Shown<'a> {
+        match (cred, token) {
+            (None, Some(token)) => Shown::Token(token),
+            (cred, _) => Shown::Secret(cred),
+        }
+    }
+}
+
 /// How a server is spoken to.
 #[derive(Debug, Clone)]
 struct Session {
@@ -122,8 +141,9 @@ impl Link {
         // Two parts of one process may both do this; the second finds it done, and both want the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = config.url.starts_with("https://");
-        if !tls && config.cred_ref.is_some() && !is_local(&config.url) {
-            tracing::warn!(server = name, "an upstream's secret crosses the network without TLS");
+        let shows = config.cred_ref.is_some() || config.audience.is_some();
+        if !tls && shows && !is_local(&config.url) {
+            tracing::warn!(server = name, "an upstream's secret or token crosses the network without TLS");
         }
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -155,8 +175,8 @@ impl Link {
 
     /// Asks one thing and waits for its answer. What was sent is not sent again; only a session that the server does
     /// not know any more, by which it has refused the request, is made anew once.
-    pub(super) async fn request(&self, method: &str, params: Value, cred: Option<&str>) -> Result<Value, Failed> {
-        self.request_with(method, params, cred, &HeaderMap::new()).await
+    pub(super) async fn request(&self, method: &str, params: Value, shown: Shown<'_>) -> Result<Value, Failed> {
+        self.request_with(method, params, shown, &HeaderMap::new()).await
     }
 
     /// As [`Link::request`], for a tool whose server wants some arguments in headers too.
@@ -164,7 +184,7 @@ impl Link {
         &self,
         method: &str,
         params: Value,
-        cred: Option<&str>,
+        shown: Shown<'_>,
         repeated: &HeaderMap,
     ) -> Result<Value, Failed> {
         let asked = Asked { method, params: &params, repeated: Some(repeated) };
@@ -172,10 +192,18 @@ impl Link {
         let Ok(Ok(_running)) = timeout_at(until, self.running.acquire()).await else {
             return Err(Failed::Unreachable("has too many calls open".into()));
         };
-        let secret = match cred.or(self.config.cred_ref.as_deref()) {
-            None => None,
-            Some(reference) => Some(self.secrets.get(reference).map_err(|e| Failed::Secret(e.to_string()))?),
+        let secret = match shown {
+            Shown::Token(token) => Some(token.clone()),
+            Shown::Secret(cred) => match cred.or(self.config.cred_ref.as_deref()) {
+                None => None,
+                Some(reference) => Some(self.secrets.get(reference).map_err(|e| Failed::Secret(e.to_string()))?),
+            },
         };
+        if let Shown::Token(_) = shown {
+            // A server may tie its session to whose token began it, so a session is not lent to another dispatch.
+            let session = self.greeted(secret.as_ref(), until).await?;
+            return self.post(Some(&session), asked, secret.as_ref(), until).await.map(|(value, _)| value);
+        }
         for again in [true, false] {
             let session = self.greet(secret.as_ref(), until).await?;
             match self.post(Some(&session), asked, secret.as_ref(), until).await {
@@ -192,6 +220,13 @@ impl Link {
         if let Some(session) = kept.as_ref() {
             return Ok(session.clone());
         }
+        let session = self.greeted(secret, until).await?;
+        *kept = Some(session.clone());
+        Ok(session)
+    }
+
+    /// A new session.
+    async fn greeted(&self, secret: Option<&SecretText>, until: Instant) -> Result<Session, Failed> {
         let [newest, _] = VERSIONS;
         let params = json!({
             "protocolVersion": newest, "capabilities": {},
@@ -205,9 +240,7 @@ impl Link {
                 if matches!(failed, Failed::Rpc(..) | Failed::Refused(400..=499)) && self.discover(secret, until).await
                 {
                     let version = HeaderValue::from_static(alone::VERSION);
-                    let session = Session { version, id: None, alone: true };
-                    *kept = Some(session.clone());
-                    return Ok(session);
+                    return Ok(Session { version, id: None, alone: true });
                 }
                 // Whatever went wrong here, the call that is meant was not sent.
                 return Err(match failed {
@@ -230,7 +263,6 @@ impl Link {
             Ok(Err(why)) => return Err(Failed::Unreachable(what_broke(&why))),
             Err(_) => return Err(Failed::Unreachable("gave no answer to the greeting".into())),
         }
-        *kept = Some(session.clone());
         Ok(session)
     }
 

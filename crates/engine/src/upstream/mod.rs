@@ -12,12 +12,12 @@ mod link;
 #[cfg(test)]
 mod tests;
 
-pub use config::{RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, check};
+pub use config::{RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences, check};
 
 use custody_contracts::events::ToolEffect;
 use custody_domain::tool::{Definition, Offered, ToolRefusal};
-use custody_ports::secrets::Secrets;
-use link::{Failed, Link};
+use custody_ports::secrets::{SecretText, Secrets};
+use link::{Failed, Link, Shown};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,14 +97,15 @@ impl Upstreams {
         let Some(server) = self.by_name.get(server) else {
             return Err(("UPSTREAM_UNKNOWN", format!("server {server:?} is not in [tools.servers]")));
         };
-        server.ask(None).await.map_err(|failed| (failed.code(), failed.detail()))
+        server.ask(Shown::Secret(None)).await.map_err(|failed| (failed.code(), failed.detail()))
     }
 
-    /// Whether a tool is at its server what was accepted. Asked before an intent is written.
+    /// Whether a tool is at its server what was accepted. Asked before an intent is written. `token` goes to a server that
+    /// takes tokens.
     ///
     /// # Errors
     /// The refusal of a call of it.
-    pub async fn as_accepted(&self, tool: &Offered) -> Result<(), ToolRefusal> {
+    pub async fn as_accepted(&self, tool: &Offered, token: Option<&SecretText>) -> Result<(), ToolRefusal> {
         let Some((server, own)) = tool.upstream() else { return Ok(()) };
         let name = &tool.document().name;
         let unreachable =
@@ -112,7 +113,7 @@ impl Upstreams {
         let Some(at) = self.by_name.get(server) else {
             return Err(unreachable(format!("server {server:?} is not configured here")));
         };
-        let now = at.current(tool).await.map_err(|failed| unreachable(failed.detail()))?;
+        let now = at.current(tool, token).await.map_err(|failed| unreachable(failed.detail()))?;
         match now.get(own) {
             Some(found) if Some(found.digest().as_str()) == tool.definition() => Ok(()),
             Some(_) => Err(ToolRefusal::new(
@@ -128,8 +129,16 @@ impl Upstreams {
         }
     }
 
-    /// Makes one call. Sends it once.
-    pub async fn call(&self, tool: &Offered, args: &Value, idempotency_key: &str) -> Came {
+    /// Whether [`Upstreams::as_accepted`] would ask the server of a tool, and so need a token of it.
+    pub async fn would_ask(&self, tool: &Offered) -> bool {
+        match tool.upstream().and_then(|(server, _)| self.by_name.get(server)) {
+            Some(server) => server.is_stale().await,
+            None => false,
+        }
+    }
+
+    /// Makes one call. Sends it once. `token` goes to a server that takes tokens.
+    pub async fn call(&self, tool: &Offered, args: &Value, idempotency_key: &str, token: Option<&SecretText>) -> Came {
         let found = tool.upstream().and_then(|(server, own)| Some((self.by_name.get(server)?, own)));
         let Some((server, own)) = found else {
             return Came::Failed { code: "UPSTREAM_UNAVAILABLE", detail: "its server is not configured here".into() };
@@ -137,7 +146,7 @@ impl Upstreams {
         let params = json!({
             "name": own, "arguments": args, "_meta": { "custody/idempotency-key": idempotency_key },
         });
-        let cred = tool.document().cred_ref.as_deref();
+        let cred = Shown::of(tool.document().cred_ref.as_deref(), token);
         let repeated = alone::arguments(tool.args_schema(), args);
         match server.link.request_with("tools/call", params, cred, &repeated).await {
             Ok(result) => answer::of_result(&result, server.link.result_bytes()),
@@ -154,20 +163,29 @@ impl Upstreams {
 }
 
 impl Server {
+    /// Whether what it said last is too old, so that it must be asked again.
+    async fn is_stale(&self) -> bool {
+        self.told.lock().await.as_ref().is_none_or(|(at, _)| at.elapsed() >= FRESH)
+    }
+
     /// What the server said of its tools, not longer than [`FRESH`] ago.
-    async fn current(&self, tool: &Offered) -> Result<BTreeMap<String, Definition>, Failed> {
+    async fn current(
+        &self,
+        tool: &Offered,
+        token: Option<&SecretText>,
+    ) -> Result<BTreeMap<String, Definition>, Failed> {
         let mut told = self.told.lock().await;
         if let Some((at, definitions)) = told.as_ref()
             && at.elapsed() < FRESH
         {
             return Ok(definitions.clone());
         }
-        let now = self.ask(tool.document().cred_ref.as_deref()).await?;
+        let now = self.ask(Shown::of(tool.document().cred_ref.as_deref(), token)).await?;
         *told = Some((Instant::now(), now.clone()));
         Ok(now)
     }
 
-    async fn ask(&self, cred: Option<&str>) -> Result<BTreeMap<String, Definition>, Failed> {
+    async fn ask(&self, cred: Shown<'_>) -> Result<BTreeMap<String, Definition>, Failed> {
         let mut found = BTreeMap::new();
         let mut cursor = None;
         for _ in 0..PAGES_MAX {

@@ -126,6 +126,7 @@ async fn prepare(
             clock: clock.clone(),
             blobs: Arc::new(JetBlobs::new(authority)),
         },
+        tokens: None,
     };
     let seed = server.launchers.get(LAUNCHER).ok_or_else(|| failed("the launcher has no key"))?;
     let registered = LauncherRegistered {
