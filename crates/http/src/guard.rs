@@ -40,7 +40,7 @@ impl Own {
     }
 
     /// A browser was told another name for this machine (DNS rebinding) when the host is not ours.
-    fn knows_host(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn knows_host(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
     }
@@ -68,7 +68,7 @@ pub async fn guard(State(own): State<Arc<Own>>, request: Request, next: Next) ->
     harden(&own, answer)
 }
 
-fn harden(own: &Own, mut answer: Response) -> Response {
+pub(crate) fn harden(own: &Own, mut answer: Response) -> Response {
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, own.csp.clone());
     for (name, value) in [

@@ -5,6 +5,8 @@
 //! key of a role, no engine's socket and no model key. Must never trust a page: who asks is read from the session
 //! cookie, and what they may see is asked for every topic and every row.
 //!
+//! `oauth` is for programs: the token service's endpoints, which hand on to authority what they are asked.
+//!
 //! `workloads` is another face, of another role on a listener of its own: the runtime's, for programs with a token. The
 //! two share the table of problems and nothing else.
 
@@ -13,6 +15,7 @@ pub mod assets;
 pub mod auth;
 pub mod bridge;
 pub mod guard;
+pub mod oauth;
 pub mod problem;
 pub mod rest;
 pub mod serve;

@@ -3,6 +3,7 @@
 use crate::api::{Api, Parts};
 use crate::bridge::hub::Hub;
 use crate::guard::{Own, guard};
+use crate::oauth;
 use crate::problem::{Code, Problem};
 use crate::rest::{self, BODY_BYTES_MAX};
 use axum::extract::{DefaultBodyLimit, State};
@@ -39,8 +40,9 @@ pub fn app(api: Api) -> Router {
         .fallback(pages)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(own, guard))
-        .with_state(api)
+        .layer(middleware::from_fn_with_state(own.clone(), guard))
+        .with_state(api.clone())
+        .merge(oauth::router(api, own))
 }
 
 async fn pages(State(api): State<Api>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {

@@ -29,6 +29,7 @@ mod stack;
 mod tail;
 mod tamper;
 mod telemetry;
+mod tokens;
 mod walk;
 mod warm;
 mod web;

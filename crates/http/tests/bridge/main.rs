@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod stage;
+mod tokens;
 mod workspaces;
 
 use custody_contracts::events::Kind;
