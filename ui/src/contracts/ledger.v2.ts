@@ -1,4 +1,5 @@
 // Generated from contracts/ledger.v2/schema.json by scripts/types.mjs. Do not edit.
+//! Long because it is one contract.
 import type * as agent_runner_v2 from './agent-runner.v2.ts';
 import type * as box_v2 from './box.v2.ts';
 import type * as grant_v1 from './grant.v1.ts';
