@@ -449,6 +449,7 @@ async fn a_stop_is_asked_for_and_its_receipt_arrives() {
     let ended = events.iter().find(|e| e["type"] == EXIT).unwrap();
     assert_eq!(ended["data"]["reason"], "stopped", "{ended}");
     release.notify_one();
+    stack.no_container_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
