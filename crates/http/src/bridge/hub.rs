@@ -48,6 +48,8 @@ pub struct Hub {
     owners: Arc<Mutex<Owners>>,
     head: watch::Sender<u64>,
     heard: watch::Sender<u64>,
+    /// Where the ledger ended when this began to read.
+    end: u64,
 }
 
 #[derive(Default)]
@@ -88,6 +90,7 @@ impl Hub {
             owners: Arc::default(),
             head: watch::channel(ledger).0,
             heard: watch::channel(output).0,
+            end: ledger,
         }
     }
 
@@ -98,7 +101,13 @@ impl Hub {
     pub async fn open(log: &dyn Log, output: &dyn OutputPages) -> Result<Hub, LogError> {
         let last = log.last_seq().await?.0;
         let chunks = output.last_seq().await.map_err(|e| LogError::Unavailable(e.to_string()))?;
-        Ok(Hub::new(last.saturating_sub(PRELOAD), chunks))
+        Ok(Hub { end: last, ..Hub::new(last.saturating_sub(PRELOAD), chunks) })
+    }
+
+    /// Whether a cursor is one of this ledger. After a start what was written before is still being read: a page that
+    /// comes back then is ahead of what was heard, and finds its place all the same.
+    pub fn reaches(&self, cursor: u64) -> bool {
+        cursor <= self.head().max(self.end)
     }
 
     /// The last sequence of the ledger that was heard.

@@ -47,7 +47,7 @@ pub async fn open(api: &Api, person: &Person, id: u64, topic: Topic, after: Opti
         let owner = owner(api, person, dispatch.as_str()).await?;
         return open_output(api, id, topic.clone(), owner.subject, after).await;
     }
-    let resumes = after.filter(|cursor| *cursor <= api.hub.head() && api.hub.ledger(|ring| ring.covers(*cursor)));
+    let resumes = after.filter(|cursor| api.hub.reaches(*cursor) && api.hub.ledger(|ring| ring.covers(*cursor)));
     if let Some(cursor) = resumes
         && let Some(feed) = resume(api, person, id, &topic, cursor).await?
     {

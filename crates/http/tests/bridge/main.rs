@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod stage;
+mod start;
 mod tokens;
 mod workspaces;
 
