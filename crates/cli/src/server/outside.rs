@@ -63,7 +63,7 @@ pub(crate) fn copies(
     let (copies, tasks) = Copies::start(places, board, cancel);
     let copy = move |signed: &CheckpointSigned| {
         let own = append_line(&home.path("checkpoints/notes.jsonl"), signed)
-            .and_then(|()| std::fs::write(home.path("checkpoints/latest"), &signed.note));
+            .and_then(|()| replace(&home.path("checkpoints/latest"), signed.note.as_bytes()));
         if let Err(error) = own {
             tracing::error!(%error, "checkpoint not written into the state folder");
         }
