@@ -297,22 +297,25 @@ async fn a_posted_workload_is_a_dispatch_like_any_other() {
 }
 
 #[rstest]
-#[case::stop("POST", "/workloads/w-1/stop")]
-#[case::delete("DELETE", "/workloads/w-1")]
+#[case::stop("stop-1", "POST", "/stop")]
+#[case::delete("delete-1", "DELETE", "")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_one_is_ended_on_the_record(#[case] method: &str, #[case] path: &str) {
+async fn a_running_one_is_ended_on_the_record(#[case] id: &str, #[case] method: &str, #[case] below: &str) {
+    // A workload's id makes its box's name, and all installations of this engine share one space of names.
+    let own = format!("/workloads/{id}");
+    let path = format!("{own}{below}");
     let release = Arc::new(Notify::new());
     let face = Face::start(vec![Turn::HeldAfterHead { text: "late".into(), release }]).await;
     let token = face.token(&[]).await;
-    face.ask("POST", "/workloads", Some(&token), &spec("w-1", "hold on").to_string()).await.is(201);
-    face.reaches("w-1", &token, &["running"]).await;
-    let told = face.ask(method, path, Some(&token), "").await;
+    face.ask("POST", "/workloads", Some(&token), &spec(id, "hold on").to_string()).await.is(201);
+    face.reaches(id, &token, &["running"]).await;
+    let told = face.ask(method, &path, Some(&token), "").await;
     assert!(matches!(told.status, 200 | 202), "{told:?}");
-    let end = face.reaches("w-1", &token, &["destroyed"]).await;
+    let end = face.reaches(id, &token, &["destroyed"]).await;
     assert_eq!(end["stopReason"], "stopped", "{end}");
     // Asking again changes nothing.
-    assert_eq!(face.ask(method, path, Some(&token), "").await.is(200).body, end);
-    let events = face.ask("GET", "/workloads/w-1/events", Some(&token), "").await.is(200).body;
+    assert_eq!(face.ask(method, &path, Some(&token), "").await.is(200).body, end);
+    let events = face.ask("GET", &format!("{own}/events"), Some(&token), "").await.is(200).body;
     let states: Vec<&str> = events.as_array().unwrap().iter().map(|e| e["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["starting", "running", "stopping", "stopped", "destroyed"]);
     let why = face.stack.ok(&["audit", "ls", "-o", "json"]).await.out;
