@@ -13,15 +13,15 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
 /// The versions that begin with a greeting, the newest first.
-pub(super) const GREETED: [&str; 2] = ["2025-11-25", "2025-06-18"];
+pub(crate) const GREETED: [&str; 2] = ["2025-11-25", "2025-06-18"];
 /// The version in which every request stands alone.
-pub(super) const ALONE: &str = "2026-07-28";
+pub(crate) const ALONE: &str = "2026-07-28";
 
-const VERSION_HEADER: &str = "mcp-protocol-version";
-const METHOD_HEADER: &str = "mcp-method";
-const NAME_HEADER: &str = "mcp-name";
-const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(crate) const VERSION_HEADER: &str = "mcp-protocol-version";
+pub(crate) const METHOD_HEADER: &str = "mcp-method";
+pub(crate) const NAME_HEADER: &str = "mcp-name";
+pub(crate) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 const SERVER_KEY: &str = "io.modelcontextprotocol/serverInfo";
 
 /// How a message is to be read and answered.

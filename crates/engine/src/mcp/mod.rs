@@ -12,7 +12,7 @@
 //! are the other side of this door's tests.
 
 mod call;
-mod era;
+pub(crate) mod era;
 mod files;
 mod past;
 mod rate;
@@ -41,6 +41,7 @@ use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
 use era::{Era, GREETED};
 use http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -129,17 +130,17 @@ impl Mcp {
 
     /// Answers one HTTP request.
     pub(crate) async fn serve(self: Arc<Mcp>, request: Request<Incoming>) -> Response<BoxBody> {
-        if *request.method() != Method::POST {
+        let (Parts { method, headers, .. }, body) = request.into_parts();
+        if method != Method::POST {
             // No stream of the server's own is offered, and there is no session to end.
             let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &RpcError::invalid("use POST"));
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        if request.headers().contains_key(ORIGIN) {
+        if headers.contains_key(ORIGIN) {
             return error(StatusCode::FORBIDDEN, &RpcError::invalid("no page of a browser is served here"));
         }
-        let headers = request.headers().clone();
-        let body = match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
+        let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
                 let why = RpcError::invalid(format!("the message broke off or is larger than {BODY_BYTES_MAX} bytes"));

@@ -2,32 +2,31 @@
 //!
 //! Source: MCP 2026-07-28, "Basic", "Streamable HTTP" (standard and custom request headers); SEP-2243, SEP-2575.
 
+use crate::mcp::era::{ALONE, CAPABILITIES_KEY, METHOD_HEADER, NAME_HEADER, VERSION_KEY};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-/// The version in which every request stands alone.
-pub(super) const VERSION: &str = "2026-07-28";
 /// The most arguments that are repeated in headers.
 const HEADERS_MAX: usize = 32;
 
 /// Puts what every request says about itself into its parameters.
 pub(super) fn envelope(params: &mut Value) {
     let meta = &mut params["_meta"];
-    meta["io.modelcontextprotocol/protocolVersion"] = json!(VERSION);
-    meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    meta[VERSION_KEY] = json!(ALONE);
+    meta[CAPABILITIES_KEY] = json!({});
     meta["io.modelcontextprotocol/clientInfo"] = json!({ "name": "custody", "version": env!("CARGO_PKG_VERSION") });
 }
 
 /// The headers that repeat what the body says.
 pub(super) fn repeated(method: &str, params: &Value) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert("mcp-method", written(method));
+    headers.insert(METHOD_HEADER, written(method));
     if method == "tools/call"
         && let Some(name) = params["name"].as_str()
     {
-        headers.insert("mcp-name", written(name));
+        headers.insert(NAME_HEADER, written(name));
     }
     headers
 }

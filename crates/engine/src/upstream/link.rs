@@ -3,6 +3,7 @@
 use super::alone;
 use super::config::{ServerConfig, ServersError};
 use crate::inference::{SseParser, what_broke};
+use crate::mcp::era::{ALONE, GREETED, VERSION_HEADER};
 use custody_ports::secrets::{SecretText, Secrets};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -13,10 +14,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// The versions of the protocol that begin with a greeting, the newest first.
-const VERSIONS: [&str; 2] = ["2025-11-25", "2025-06-18"];
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const VERSION: HeaderName = HeaderName::from_static(VERSION_HEADER);
 /// The longest session id of a server.
 const SESSION_BYTES_MAX: usize = 1_024;
 /// Calls of one server at once; further ones wait within their own time.
@@ -123,7 +122,7 @@ struct Asked<'a> {
     method: &'a str,
     params: &'a Value,
     /// Arguments that the server wants to read in headers too, where it knows no greeting.
-    repeated: Option<&'a HeaderMap>,
+    repeated: &'a HeaderMap,
 }
 
 /// The way to one server.
@@ -187,7 +186,7 @@ impl Link {
         shown: Shown<'_>,
         repeated: &HeaderMap,
     ) -> Result<Value, Failed> {
-        let asked = Asked { method, params: &params, repeated: Some(repeated) };
+        let asked = Asked { method, params: &params, repeated };
         let until = Instant::now() + Duration::from_millis(self.config.timeout_ms);
         let Ok(Ok(_running)) = timeout_at(until, self.running.acquire()).await else {
             return Err(Failed::Unreachable("has too many calls open".into()));
@@ -199,47 +198,60 @@ impl Link {
                 Some(reference) => Some(self.secrets.get(reference).map_err(|e| Failed::Secret(e.to_string()))?),
             },
         };
-        if let Shown::Token(_) = shown {
-            // A server may tie its session to whose token began it, so a session is not lent to another dispatch.
-            let session = self.greeted(secret.as_ref(), until).await?;
-            return self.post(Some(&session), asked, secret.as_ref(), until).await.map(|(value, _)| value);
-        }
+        // A server may tie its session to whose token began it, so a session is not lent to another dispatch.
+        let lent = matches!(shown, Shown::Secret(_));
         for again in [true, false] {
-            let session = self.greet(secret.as_ref(), until).await?;
+            let session = self.greet(secret.as_ref(), until, lent).await?;
             match self.post(Some(&session), asked, secret.as_ref(), until).await {
-                Err(Failed::Refused(404)) if again && session.id.is_some() => *self.session.lock().await = None,
+                Err(Failed::Refused(404)) if again && lent && session.id.is_some() => {
+                    *self.session.lock().await = None;
+                }
+                // Perhaps it is another server by now: the next call asks anew how it is spoken to.
+                Err(failed @ Failed::Refused(_)) if session.alone => {
+                    *self.session.lock().await = None;
+                    return Err(failed);
+                }
                 other => return other.map(|(value, _)| value),
             }
         }
         Err(Failed::Refused(404))
     }
 
-    /// The session, greeted for when there is none.
-    async fn greet(&self, secret: Option<&SecretText>, until: Instant) -> Result<Session, Failed> {
+    /// The session, greeted for when there is none, or none that is lent. That a server knows no greeting holds for all.
+    async fn greet(&self, secret: Option<&SecretText>, until: Instant, lent: bool) -> Result<Session, Failed> {
         let mut kept = self.session.lock().await;
-        if let Some(session) = kept.as_ref() {
+        if let Some(session) = kept.as_ref().filter(|session| lent || session.alone) {
             return Ok(session.clone());
         }
+        if lent {
+            let session = self.greeted(secret, until).await?;
+            *kept = Some(session.clone());
+            return Ok(session);
+        }
+        // Those of other dispatches are not held up.
+        drop(kept);
         let session = self.greeted(secret, until).await?;
-        *kept = Some(session.clone());
+        if session.alone {
+            *self.session.lock().await = Some(session.clone());
+        }
         Ok(session)
     }
 
     /// A new session.
     async fn greeted(&self, secret: Option<&SecretText>, until: Instant) -> Result<Session, Failed> {
-        let [newest, _] = VERSIONS;
+        let [newest, _] = GREETED;
         let params = json!({
             "protocolVersion": newest, "capabilities": {},
             "clientInfo": { "name": "custody", "version": env!("CARGO_PKG_VERSION") },
         });
-        let asked = Asked { method: "initialize", params: &params, repeated: None };
+        let asked = Asked { method: "initialize", params: &params, repeated: &HeaderMap::new() };
         let (told, id) = match self.post(None, asked, secret, until).await {
             Ok(greeted) => greeted,
             Err(failed) => {
                 // It may be one that knows no greeting any more.
                 if matches!(failed, Failed::Rpc(..) | Failed::Refused(400..=499)) && self.discover(secret, until).await
                 {
-                    let version = HeaderValue::from_static(alone::VERSION);
+                    let version = HeaderValue::from_static(ALONE);
                     return Ok(Session { version, id: None, alone: true });
                 }
                 // Whatever went wrong here, the call that is meant was not sent.
@@ -250,7 +262,7 @@ impl Link {
             }
         };
         let version = told["protocolVersion"].as_str().unwrap_or_default();
-        let Some(version) = VERSIONS.into_iter().find(|known| *known == version) else {
+        let Some(version) = GREETED.into_iter().find(|known| *known == version) else {
             let version: String = version.chars().take(20).collect();
             return Err(Failed::Unreachable(format!("speaks version {version:?} of the protocol")));
         };
@@ -268,11 +280,11 @@ impl Link {
 
     /// Whether the server says that it speaks the version without a greeting.
     async fn discover(&self, secret: Option<&SecretText>, until: Instant) -> bool {
-        let session = Session { version: HeaderValue::from_static(alone::VERSION), id: None, alone: true };
-        let asked = Asked { method: "server/discover", params: &json!({}), repeated: None };
+        let session = Session { version: HeaderValue::from_static(ALONE), id: None, alone: true };
+        let asked = Asked { method: "server/discover", params: &json!({}), repeated: &HeaderMap::new() };
         let told = self.post(Some(&session), asked, secret, until).await;
         let spoken = told.as_ref().ok().and_then(|(told, _)| told["supportedVersions"].as_array());
-        spoken.is_some_and(|versions| versions.iter().any(|version| version == alone::VERSION))
+        spoken.is_some_and(|versions| versions.iter().any(|version| version == ALONE))
     }
 
     fn headers(&self, session: Option<&Session>, secret: Option<&SecretText>) -> Result<HeaderMap, Failed> {
@@ -312,10 +324,7 @@ impl Link {
         let mut request = self.client.post(&self.config.url).headers(self.headers(session, secret)?);
         if session.is_some_and(|session| session.alone) {
             alone::envelope(&mut message["params"]);
-            request = request.headers(alone::repeated(method, params));
-            if let Some(repeated) = repeated {
-                request = request.headers(repeated.clone());
-            }
+            request = request.headers(alone::repeated(method, params)).headers(repeated.clone());
         }
         let work = async {
             let response = match request.body(message.to_string()).send().await {

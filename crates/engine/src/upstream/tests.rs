@@ -199,6 +199,11 @@ async fn a_server_without_a_greeting_is_asked_in_its_own_way() {
     let came = stand.upstreams.call(&tool("write", &wants), &args, "d-1-t1:0011223344556677", None).await;
     assert!(matches!(came, Came::Done(_)), "{came:?}");
     assert_eq!(stand.methods(), ["initialize", "server/discover", "tools/list", "tools/call"]);
+    // Also for a call that shows a token it is not asked again how it is spoken to.
+    let token = SecretText::parse("a-token-of-one-dispatch").unwrap();
+    let came = stand.upstreams.call(&tool("write", &wants), &args, "d-1-t3:0011223344556677", Some(&token)).await;
+    assert!(matches!(came, Came::Done(_)), "{came:?}");
+    assert_eq!(stand.methods().len(), 5);
     // An answer that is a question is none, and nobody knows what was done before it was asked.
     *stand.peer.says.lock().unwrap() = Says::Result(json!({ "resultType": "input_required", "inputRequests": {} }));
     let came = stand.upstreams.call(&tool("write", &wants), &args, "d-1-t2:0011223344556677", None).await;
