@@ -95,9 +95,7 @@ fn of_event(event: &LedgerEvent) -> Said {
         }
         LedgerEvent::Effect(EffectEvent::ToolIntended(e)) => {
             let object = format!("{} #{} intended, {}", e.tool, e.n, e.args_digest);
-            // A row has one scope; which ones a whole dispatch has, its admission says.
-            let one = Some(e.scope.clone()).filter(|scope| !scope.contains(' '));
-            said("ok", Some(e.dispatch.as_str()), one, object)
+            said("ok", Some(e.dispatch.as_str()), Some(e.scope.clone()), object)
         }
         LedgerEvent::Effect(EffectEvent::ToolFinished(e)) => {
             let outcome = if e.phase == ToolPhase::Succeeded { "ok" } else { "failed" };
@@ -113,9 +111,7 @@ fn of_event(event: &LedgerEvent) -> Said {
         }
         LedgerEvent::Effect(EffectEvent::ToolAwaiting(e)) => {
             let object = format!("{} #{} waits for a person by rule {}, {}", e.tool, e.n, e.policy.rule, e.args_digest);
-            // A row has one scope; which ones a whole dispatch has, its admission says.
-            let one = Some(e.scope.clone()).filter(|scope| !scope.contains(' '));
-            said("ok", Some(e.dispatch.as_str()), one, object)
+            said("ok", Some(e.dispatch.as_str()), Some(e.scope.clone()), object)
         }
         LedgerEvent::Effect(EffectEvent::BudgetWarned(e)) => {
             said("ok", Some(e.dispatch.as_str()), None, budget("nearly used up", e))
