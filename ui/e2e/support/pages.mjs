@@ -21,18 +21,8 @@ export async function signIn(page, url, key, path = '/', { agree = true } = {}) 
   await page.getByRole('status', { name: 'Connection' }).getByText('Live').waitFor();
 }
 
-/** Holds this assertion as soon as the page has got there, or fails as it failed last: a page is drawn after what changed it. */
-export async function soon(holds, ms = 10_000) {
-  const end = Date.now() + ms;
-  for (;;) {
-    try {
-      return await holds();
-    } catch (error) {
-      if (Date.now() > end) throw error;
-    }
-    await new Promise((next) => setTimeout(next, 50));
-  }
-}
+/** Holds this assertion as soon as the page has got there: a page is drawn after what changed it. */
+export const soon = (holds, ms = 10_000) => until('it holds', async () => (await holds(), true), ms);
 
 export const live = (page, timeout = 60_000) => page.locator('[data-link=live]').waitFor({ timeout });
 
