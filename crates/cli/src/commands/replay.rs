@@ -3,12 +3,13 @@
 
 use super::Ctx;
 use super::run::{LaunchRequest, launch, refused, wait_end, words_of};
+use crate::client::Operator;
 use crate::error::{CliError, CliResult, exit};
 use crate::render::{line, notice};
 use crate::server::local::CLI_LAUNCHER;
 use custody_contracts::events::{DispatchAdmitted, DispatchEvent, Kind, LedgerEvent};
 use custody_contracts::ids::LauncherRef;
-use custody_contracts::unit::{Context, ContextKind, Invocation, Mode, Reference, Start};
+use custody_contracts::unit::{Context, ContextKind, Entrypoint, Invocation, Mode, Reference, Start};
 use custody_engine::replay::REPLAY_URI;
 use custody_ledger::{Entity, Log, Recorded};
 use custody_nats::{JetLog, JetOutput};
@@ -18,7 +19,7 @@ use std::time::Duration;
 /// Run a dispatch again, answered from its recording
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A new dispatch of the same person, runner, prompt, workspaces and tools starts. Its model calls and its tool calls are answered with what the first one was answered; a call that is not in the recording is refused, recorded, and carried out by nobody. Workspaces that were mounted for writing are mounted as copies (propose).\n\nExamples:\n  custody replay last\n  custody replay d-7f3a -o json | jq .same\n\nExit codes: 0 the same, 5 refused, 7 timed out, 10 it went another way."
+    after_help = "A new dispatch of the same person, runner, prompt, workspaces and tools starts. Its model calls and its tool calls are answered with what the first one was answered; a call that is not in the recording is refused, recorded, and carried out by nobody. Workspaces that were mounted for writing are mounted as copies (propose). A turn of a session goes on from the session file that it went on from then, in a session of its own. A call that waited for a person is answered as it was then, and nobody is asked.\n\nExamples:\n  custody replay last\n  custody replay d-7f3a -o json | jq .same\n\nExit codes: 0 the same, 5 refused, 7 timed out, 10 it went another way."
 )]
 pub(crate) struct ReplayArgs {
     /// Id, unique prefix, or `last`
@@ -47,7 +48,12 @@ pub(crate) async fn run(ctx: &Ctx, args: ReplayArgs) -> CliResult {
     let id = first.get("dispatch").and_then(Value::as_str).unwrap_or_default().to_owned();
     let log = JetLog::open(&operator.connection).await;
     let log = log.map_err(|e| CliError::new(exit::UNREACHABLE, "LEDGER_UNAVAILABLE", e))?;
-    let unit = again(&id, admitted(&log, &id).await?, &args)?;
+    let admitted = admitted(&log, &id).await?;
+    let before = match &admitted.unit.start {
+        Start::Session(_) => Some(turn_before(&operator, &id, admitted.session.as_str()).await?),
+        Start::Entrypoint(_) => None,
+    };
+    let unit = again(&id, before, admitted, &args)?;
     let reply = launch(&target, LaunchRequest { launcher: args.launcher.clone(), id: None, unit }).await?;
     if let Some(error) = refused(&reply) {
         return Err(error);
@@ -107,14 +113,33 @@ async fn admitted(log: &JetLog, id: &str) -> CliResult<Box<DispatchAdmitted>> {
     found.ok_or_else(gone)
 }
 
-/// The unit of the repetition.
-fn again(id: &str, admitted: Box<DispatchAdmitted>, args: &ReplayArgs) -> CliResult<Invocation> {
+/// The dispatch whose session file a turn went on from.
+async fn turn_before(operator: &Operator, id: &str, session: &str) -> CliResult<String> {
+    let answer = operator.query("session.get", json!({ "id": session })).await?;
+    let turns = answer.pointer("/row/turns").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let text = |turn: &Value, name: &str| turn.get(name).and_then(Value::as_str).map(str::to_owned);
+    let place = turns.iter().position(|turn| text(turn, "dispatch").as_deref() == Some(id));
+    let (earlier, from) = match place.and_then(|place| turns.split_at_checked(place)) {
+        Some((earlier, [turn, ..])) => (earlier, text(turn, "resumed_from")),
+        _ => (turns, None),
+    };
+    let found = earlier.iter().rev().find(|turn| from.is_some() && text(turn, "left") == from);
+    found.and_then(|turn| text(turn, "dispatch")).ok_or_else(|| {
+        let why = format!("the turn before {id} in session {session} is not known any more");
+        CliError::new(exit::NOT_FOUND, "REPLAY_OF_A_TURN", why).hint("replay the dispatch that began the session")
+    })
+}
+
+/// The unit of the repetition. A turn of a session is repeated in a session of its own: the one that it was of has gone on.
+fn again(
+    id: &str,
+    before: Option<String>,
+    admitted: Box<DispatchAdmitted>,
+    args: &ReplayArgs,
+) -> CliResult<Invocation> {
     let mut unit = admitted.unit;
-    if matches!(unit.start, Start::Session(_)) {
-        let why = format!("{id} went on with a session, whose file of that time is not what the next turn gets");
-        return Err(
-            CliError::new(exit::USAGE, "REPLAY_OF_A_TURN", why).hint("replay the dispatch that began the session")
-        );
+    if let Start::Session(turn) = unit.start {
+        unit.start = Start::Entrypoint(Entrypoint::Inline(turn.inline.unwrap_or_default()));
     }
     unit.identity.launcher = LauncherRef::parse(&["user:", &args.launcher].concat())
         .map_err(|e| CliError::new(exit::USAGE, "UNIT_INVALID", e))?;
@@ -122,7 +147,7 @@ fn again(id: &str, admitted: Box<DispatchAdmitted>, args: &ReplayArgs) -> CliRes
         // What the first run wrote is there already; the second one writes into a copy.
         mount.mode = Mode::Propose;
     }
-    let reference = Reference { uri: [REPLAY_URI, id].concat(), etag: None };
+    let reference = Reference { uri: [REPLAY_URI, id].concat(), etag: before };
     unit.context = Some(Context { kind: ContextKind::Generic, meeting: None, reference: Some(reference) });
     Ok(unit)
 }

@@ -70,3 +70,22 @@ async fn a_dispatch_is_repeated_from_its_recording_and_another_question_is_not_a
         .any(|event| event.data["detail"].as_str().is_some_and(|detail| detail.starts_with("REPLAY_DIVERGED")));
     assert!(diverged);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_turn_is_repeated_from_the_session_file_of_its_time() {
+    let script = ["Hello Ada.", "You are Ada.", "Good-bye."].map(|words| Turn::Say(words.into()));
+    let stack = Stack::with(Options { script: script.to_vec(), ..Options::default() }).await;
+    let first = stack.run(&["My name is Ada."]).await;
+    let second = stack.run(&["--session", "last", "What is my name?"]).await;
+    // The session goes on: its newest file is not what the second turn began with.
+    let third = stack.run(&["--session", "last", "Bye."]).await;
+    assert_eq!((&second["session"], &third["session"]), (&first["session"], &first["session"]));
+    let asked = stack.model().requests().len();
+
+    let again = stack.ok(&["replay", second["dispatch"].as_str().unwrap(), "-o", "json"]).await.json();
+    assert_eq!((&again["same"], &again["model_calls"]), (&json!(true), &json!([1, 1])), "{again}");
+    let repeated = stack.ended(again["dispatch"].as_str().unwrap()).await;
+    assert_eq!(repeated["resume_digest"], first["session_digest"], "{repeated}");
+    assert_ne!(repeated["session"], first["session"], "the session that it was of is left alone");
+    assert_eq!(stack.model().requests().len(), asked, "no model was asked");
+}

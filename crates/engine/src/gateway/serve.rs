@@ -11,7 +11,7 @@ use crate::crash;
 use crate::inference::{self, BoxBody, CallContext};
 use crate::mcp::{self, Mcp};
 use crate::presenting::Presenter;
-use crate::replay::{Tape, repeats};
+use crate::replay::{Tape, before, repeats};
 use crate::runtime::socket_path;
 use bytes::Bytes;
 use custody_contracts::approval::ToolAwaiting;
@@ -69,7 +69,7 @@ pub(super) struct Shared {
 
 pub(super) async fn serve(
     gateway: Gateway,
-    claimed: Box<Claimed>,
+    mut claimed: Box<Claimed>,
     said: watch::Receiver<Vec<FollowUpAccepted>>,
     accounts: Arc<Accounts>,
     cancel: CancellationToken,
@@ -83,15 +83,22 @@ pub(super) async fn serve(
             return;
         }
     };
+    let again = &claimed.admitted;
     let tape = async {
-        let one = repeats(&claimed.admitted.unit)?;
-        Some(Arc::new(Tape::of(one, &claimed.admitted, gateway.log.as_ref(), gateway.blobs.as_ref()).await))
+        let one = repeats(&again.unit)?;
+        Some(Arc::new(Tape::of(one, again, gateway.log.as_ref(), gateway.blobs.as_ref()).await))
     };
+    // What cannot be read is told by the runtime, which starts nothing then.
+    let gone_on_from = async { before(again, gateway.log.as_ref()).await.ok().flatten() };
     // The relay too, while the box is being made: its worker's first word then waits for nothing. One that cannot be had
     // is asked for again by the worker's connection.
     let attempt = claimed.claim.attempt;
     let relay = Relay::open(gateway.output.clone(), &dispatch, attempt);
-    let (calls, tape, relay) = tokio::join!(recorded(&gateway, &dispatch, 'm'), tape, relay);
+    let (calls, tape, relay, gone_on_from) =
+        tokio::join!(recorded(&gateway, &dispatch, 'm'), tape, relay, gone_on_from);
+    if let Some(before) = gone_on_from {
+        claimed.agent_session = before.agent_session;
+    }
     let shared = Arc::new(Shared {
         gateway,
         claimed,

@@ -1,10 +1,10 @@
 //! Calls that wait for a person, through a gateway as it runs: what is made after a decision, how often, and what is not.
 
 use super::Budgets;
-use super::tests_doors::Stand;
+use super::tests_doors::{Stand, repeats};
 use crate::runtime::tests::put;
 use custody_contracts::approval::ToolAwaiting;
-use custody_contracts::events::{EffectEvent, LedgerEvent, ToolPhase};
+use custody_contracts::events::{DispatchAdmitted, EffectEvent, LedgerEvent, ToolPhase};
 use custody_domain::tool::{Policy, PolicyAsked, Verdict};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -103,6 +103,31 @@ async fn t10_an_approved_call_is_made_once_also_when_it_was_asked_for_twice_and_
         })
         .collect();
     assert_eq!(made, [(custody_contracts::canonical::digest(ARGS.as_bytes()), "u_jane".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_repetition_is_answered_as_a_call_that_waited_was_and_asks_nobody() {
+    let stand = Stand::new(vec![]).await;
+    let pending = proposed(&stand).await;
+    approve(&stand).await;
+    stand.wait("the outcome", 1, |e| matches!(e, EffectEvent::ToolFinished(_))).await;
+    let again = |a: &mut DispatchAdmitted| {
+        repeats(a, "d-1");
+        a.unit.tools = vec!["card_propose".to_owned()];
+    };
+    stand.claim("d-2", again).await;
+    let agent = stand.agent("d-2").await;
+    assert_eq!(agent.tool("card_propose", args()).await["result"], pending["result"]);
+    // Another proposal was never made: nobody is asked about it now.
+    let other = agent.tool("card_propose", json!({ "title": "Reply to Eve", "body": "No." })).await;
+    assert_eq!(other["error"]["data"]["code"], "REPLAY_DIVERGED", "{other}");
+    let refused = |e| match e {
+        EffectEvent::ToolRefused(e) => Some((e.dispatch.to_string(), e.reason)),
+        _ => None,
+    };
+    let refused: Vec<_> = stand.effects().into_iter().filter_map(refused).collect();
+    assert_eq!(refused, [("d-2", "REPLAYED"), ("d-2", "REPLAY_DIVERGED")].map(|(d, r)| (d.to_owned(), r.to_owned())));
+    assert_eq!((awaiting(&stand).len(), intended(&stand)), (1, 1), "one card and one effect, those of the first run");
 }
 
 #[tokio::test]

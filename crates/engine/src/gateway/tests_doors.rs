@@ -258,7 +258,7 @@ async fn money_cannot_be_counted_without_a_price() {
 }
 
 /// The unit of a dispatch that repeats another one.
-fn repeats(admitted: &mut DispatchAdmitted, id: &str) {
+pub(super) fn repeats(admitted: &mut DispatchAdmitted, id: &str) {
     let reference = Reference { uri: [crate::replay::REPLAY_URI, id].concat(), etag: None };
     admitted.unit.context = Some(Context { kind: ContextKind::Generic, meeting: None, reference: Some(reference) });
     admitted.unit.tools = vec!["workspace_read".to_owned()];

@@ -5,6 +5,7 @@ use super::rate::{HELD, RECORD_EVERY};
 use super::wire::RpcError;
 use super::{Mcp, files};
 use crate::crash;
+use crate::replay::{Tape, TapedWait};
 use crate::upstream::Came;
 use custody_contracts::approval::ToolAwaiting;
 use custody_contracts::canonical::{canonical, derived_id, digest};
@@ -107,6 +108,7 @@ impl Mcp {
         let permit = match began {
             Begun::Intended(permit) => permit,
             Begun::Waits(awaiting) => return Ok(pending(&awaiting.card(), awaiting.expires_at)),
+            Begun::Waited(then) => return Ok(pending(&then.card, then.expires_at)),
             Begun::Before(n) => return self.answered_before(n).await,
         };
         let begun = tokio::time::Instant::now();
@@ -146,9 +148,10 @@ impl Mcp {
             let waited = past.as_ref().map_or(0, |past| past.waited);
             let began = match judged {
                 Ok(Judged::Permit(permit)) => self.put_intent(n, *permit).await?,
-                Ok(Judged::Waits(permit)) => match self.may_wait(waited) {
-                    Ok(()) => self.put_card(n, *permit).await?,
-                    Err(refusal) => return self.refuse(n, name, args, &refusal).await,
+                Ok(Judged::Waits(permit)) => match (&self.needs.tape, may_wait(waited)) {
+                    (Some(tape), _) => return self.waited_then(n, name, args, &permit, tape).await,
+                    (None, Ok(())) => self.put_card(n, *permit).await?,
+                    (None, Err(refusal)) => return self.refuse(n, name, args, &refusal).await,
                 },
                 Err(refusal) => return self.refuse(n, name, args, &refusal).await,
             };
@@ -199,17 +202,28 @@ impl Mcp {
         stands.map_err(|short| ToolRefusal::new(short.code, short.detail, hint))
     }
 
-    /// Whether one more call may wait for a person. What is answered from a recording asks nobody.
-    fn may_wait(&self, waited: u32) -> Result<(), ToolRefusal> {
-        if self.needs.tape.is_some() {
-            let detail = "a repetition puts no card before anybody";
-            return Err(ToolRefusal::new("REPLAY_DIVERGED", detail, "nothing was done"));
+    /// Answers a call that waited for a person when it was recorded, as it was answered then, and asks nobody.
+    async fn waited_then(
+        &self,
+        n: u32,
+        name: &str,
+        args: &Value,
+        permit: &WaitPermit,
+        tape: &Tape,
+    ) -> Result<Begun, RpcError> {
+        let awaiting = permit.awaiting();
+        match tape.waited(&awaiting.tool, &awaiting.args_digest) {
+            Ok(then) => {
+                let detail = format!("it waited for a person as card {}; a repetition asks nobody", then.card);
+                let told = ToolRefusal::new(REPLAYED, detail, "nothing was done");
+                self.record_refusal(n, name, args, &told).await?;
+                Ok(Begun::Waited(then))
+            }
+            Err(why) => {
+                let refusal = ToolRefusal::new("REPLAY_DIVERGED", why, "nothing was done");
+                self.refuse(n, name, args, &refusal).await
+            }
         }
-        if waited >= CARDS_MAX {
-            let detail = format!("{CARDS_MAX} calls of this dispatch have waited for a person");
-            return Err(ToolRefusal::new("CARDS_FULL", detail, "finish with what is decided"));
-        }
-        Ok(())
     }
 
     /// Puts a card before the person; `None` when another call has its number since before a restart.
@@ -450,8 +464,19 @@ enum Begun {
     Intended(ToolPermit),
     /// It waits for a person.
     Waits(ToolAwaiting),
+    /// It waited for a person in the run that this one repeats.
+    Waited(TapedWait),
     /// It was begun before, under this number.
     Before(u32),
+}
+
+/// Whether one more call may wait for a person.
+fn may_wait(waited: u32) -> Result<(), ToolRefusal> {
+    if waited >= CARDS_MAX {
+        let detail = format!("{CARDS_MAX} calls of this dispatch have waited for a person");
+        return Err(ToolRefusal::new("CARDS_FULL", detail, "finish with what is decided"));
+    }
+    Ok(())
 }
 
 /// The answer of a call that waits: no error, because nothing is wrong, and no result, because nothing was done.

@@ -1,11 +1,11 @@
 //! The recording of one dispatch: its model calls and tool calls with what was answered. Each is given out once.
 
-use super::normal;
+use super::{admitted, events, normal};
 use custody_contracts::events::{
-    DispatchAdmitted, DispatchEvent, EffectEvent, EffectOutcome, Kind, LedgerEvent, ModelCalled, ToolFinished,
-    ToolIntended, ToolPhase,
+    DispatchAdmitted, EffectEvent, EffectOutcome, Kind, LedgerEvent, ModelCalled, ToolFinished, ToolIntended, ToolPhase,
 };
-use custody_ledger::{Entity, Log, Recorded};
+use custody_contracts::ids::UnixMillis;
+use custody_ledger::Log;
 use custody_ports::blobs::Blobs;
 use serde_json::Value;
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +34,17 @@ pub(crate) struct TapedTool {
     pub(crate) succeeded: bool,
 }
 
+/// One recorded tool call that waited for a person. What they decided came too late for its agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TapedWait {
+    tool: String,
+    args_digest: String,
+    /// The card that it waited as.
+    pub(crate) card: String,
+    /// Until when.
+    pub(crate) expires_at: UnixMillis,
+}
+
 /// A recording, or why there is none.
 #[derive(Debug)]
 pub(crate) struct Tape {
@@ -44,6 +55,7 @@ pub(crate) struct Tape {
 struct Kept {
     calls: Vec<Option<TapedCall>>,
     tools: Vec<Option<TapedTool>>,
+    waits: Vec<TapedWait>,
 }
 
 impl Tape {
@@ -58,7 +70,7 @@ impl Tape {
         let calls = calls.into_iter().map(|(called, request, response)| {
             Some(TapedCall { called, response, request: normal::request(&request) })
         });
-        Tape { kept: Ok(Mutex::new(Kept { calls: calls.collect(), tools: Vec::new() })) }
+        Tape { kept: Ok(Mutex::new(Kept { calls: calls.collect(), ..Kept::default() })) }
     }
 
     /// The recorded call that this request is, and takes it off.
@@ -102,16 +114,20 @@ impl Tape {
             Some(next) => format!("the next recorded call is of {}", next.tool),
         })
     }
+
+    /// The recorded tool call that waited for a person and is this one. It stays: the same call again was answered alike.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(crate) fn waited(&self, tool: &str, args_digest: &str) -> Result<TapedWait, String> {
+        let kept = self.kept.as_ref().map_err(String::clone)?.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.waits.iter().find(|wait| wait.tool == tool && wait.args_digest == args_digest);
+        found.cloned().ok_or_else(|| format!("no recorded call of {tool} with these arguments waited for a person"))
+    }
 }
 
 async fn load(dispatch: &str, again: &DispatchAdmitted, log: &dyn Log, blobs: &dyn Blobs) -> Result<Kept, String> {
-    let admitted = events(log, Kind::Dispatch, dispatch).await?.into_iter().find_map(|event| match event {
-        LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => Some(e),
-        _ => None,
-    });
-    // Somebody else's dispatch is told of as if it were not there.
-    let own = admitted.filter(|e| e.unit.identity.subject == again.unit.identity.subject);
-    let own = own.ok_or_else(|| format!("there is no dispatch {dispatch} of this person to repeat"))?;
+    let own = admitted(log, dispatch, again).await?;
     if own.runner.name != again.runner.name {
         return Err(format!("{dispatch} was run by {}, this one is run by {}", own.runner.name, again.runner.name));
     }
@@ -130,6 +146,10 @@ async fn load(dispatch: &str, again: &DispatchAdmitted, log: &dyn Log, blobs: &d
         if found.is_empty() {
             break;
         }
+        if let Some(LedgerEvent::Effect(EffectEvent::ToolAwaiting(e))) = found.first() {
+            let (tool, args_digest) = (e.tool.clone(), e.args_digest.clone());
+            kept.waits.push(TapedWait { tool, args_digest, card: e.card(), expires_at: e.expires_at });
+        }
         kept.tools.extend(tool(&found, blobs).await.map(Some));
     }
     Ok(kept)
@@ -147,13 +167,6 @@ async fn tool(events: &[LedgerEvent], blobs: &dyn Blobs) -> Option<TapedTool> {
     let result = serde_json::from_slice(&blobs.get(digest).await.ok()?).ok()?;
     let succeeded = *phase == ToolPhase::Succeeded;
     Some(TapedTool { tool: tool.clone(), args_digest: args_digest.clone(), result, succeeded })
-}
-
-async fn events(log: &dyn Log, kind: Kind, id: &str) -> Result<Vec<LedgerEvent>, String> {
-    let Some(entity) = Entity::new(kind, id) else { return Ok(Vec::new()) };
-    let history = log.load(&entity).await.map_err(|e| format!("the ledger cannot be read: {e}"))?;
-    let read = history.iter().flat_map(|stored| Recorded::read(stored).unwrap_or_default());
-    Ok(read.filter_map(|recorded| recorded.event).collect())
 }
 
 impl TapedCall {

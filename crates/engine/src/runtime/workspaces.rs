@@ -6,6 +6,7 @@ use super::drive::One;
 use super::view::Open;
 use super::{Runtime, Shared, collect};
 use crate::crash;
+use crate::replay::before;
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{SessionFile, StopReason};
 use custody_contracts::ids::{UnixMillis, WorkspaceId};
@@ -489,16 +490,20 @@ pub(super) async fn keep_session(
 pub(super) async fn session_bytes(run: &One<'_>, wanted: &str) -> Result<Vec<u8>, String> {
     let admitted = &run.open.admitted;
     let document = run.runtime.config.system.document(system::of(&admitted.unit.identity.subject));
+    // A turn that is repeated goes on from the file of that time, in the session of that time.
+    let before = before(admitted, run.runtime.log.as_ref()).await?;
+    let session = before.as_ref().map_or(&admitted.session, |before| &before.session);
     let found = async {
         let open = run.runtime.workspaces.open(&document).await?;
         let head = open.head().await?;
-        let path = system::session_path(&admitted.session);
-        open.file(&head, &head.trunk, &path, run.runtime.config.limits.session_bytes).await
+        let commit = before.as_ref().and_then(|before| before.commit.as_ref()).unwrap_or(&head.trunk);
+        let path = system::session_path(session);
+        open.file(&head, commit, &path, run.runtime.config.limits.session_bytes).await
     };
     match found.await {
         Ok(bytes) if digest(&bytes) == wanted => return Ok(bytes),
-        Ok(_) => tracing::warn!(session = %admitted.session, "the session file in its workspace is another one"),
-        Err(error) => tracing::debug!(%error, session = %admitted.session, "session file not in its workspace"),
+        Ok(_) => tracing::warn!(%session, "the session file in its workspace is another one"),
+        Err(error) => tracing::debug!(%error, %session, "session file not in its workspace"),
     }
     run.runtime.blobs.get(wanted).await.map_err(|e| e.to_string())
 }

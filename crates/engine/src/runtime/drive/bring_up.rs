@@ -5,6 +5,7 @@ use super::super::phases::Phases;
 use super::super::{collect, plan, workspaces};
 use super::{CannotStart, One, RETRY_MAX, append, socket_path};
 use crate::crash;
+use crate::replay::before;
 use custody_contracts::events::{InForce, RunStarted};
 use custody_contracts::ids::UnixMillis;
 use custody_contracts::unit::Start;
@@ -178,7 +179,7 @@ impl<'a> One<'a> {
         if let Some(stop) = self.stop() {
             return Err(CannotStart(format!("a stop was {} before it started", stop.why)));
         }
-        self.check_session()
+        self.check_session().await
     }
 
     /// Waits while an earlier claim has the place: two runtimes can claim the last one at the same moment, and the ledger's
@@ -233,13 +234,23 @@ impl<'a> One<'a> {
 
     /// A turn of a session that left no file, or that is another person's, has nothing to go on from, and must not
     /// pretend to. Both are told alike.
-    pub(super) fn check_session(&self) -> Result<(), CannotStart> {
-        match (&self.open.admitted.unit.start, &self.claimed.resume_digest) {
-            (Start::Session(_), None) => Err(CannotStart(format!(
+    pub(super) async fn check_session(&self) -> Result<(), CannotStart> {
+        let admitted = &self.open.admitted;
+        if self.claimed.resume_digest.is_some() {
+            return Ok(());
+        }
+        match &admitted.unit.start {
+            Start::Session(_) => Err(CannotStart(format!(
                 "SESSION_UNKNOWN: session {} has no session file of {} to resume from; custody session ls",
-                self.open.admitted.session, self.open.admitted.unit.identity.subject
+                admitted.session, admitted.unit.identity.subject
             ))),
-            _ => Ok(()),
+            Start::Entrypoint(_) => match before(admitted, self.runtime.log.as_ref()).await {
+                Ok(None) => Ok(()),
+                Ok(Some(_)) => {
+                    Err(CannotStart("the turn that it repeats could not be read when it was claimed".into()))
+                }
+                Err(why) => Err(CannotStart(format!("SESSION_UNKNOWN: {why}"))),
+            },
         }
     }
 

@@ -6,6 +6,7 @@ use super::super::pool::{Blank, Kind};
 use super::super::{Runtime, Shared, effective, plan, workload, workspaces};
 use super::append;
 use crate::crash;
+use crate::replay::before;
 use crate::runtime::view::Open;
 use custody_contracts::events::RunClaimed;
 use custody_contracts::ids::UnixMillis;
@@ -49,13 +50,15 @@ pub(super) async fn claim(runtime: &Runtime, shared: &Shared, open: &Open, class
     if let Some(blank) = &blank {
         spec.name.clone_from(&blank.name);
     }
-    let file = match admitted.unit.start {
+    let resumed = match admitted.unit.start {
         Start::Session(_) => {
-            shared.with(|view| view.file(admitted.session.as_str(), admitted.unit.identity.subject.as_str()).cloned())
+            let (session, subject) = (admitted.session.as_str(), admitted.unit.identity.subject.as_str());
+            shared.with(|view| view.file(session, subject).map(|file| file.digest.clone()))
         }
-        Start::Entrypoint(_) => None,
+        // Without what it went on from it is claimed all the same, so that somebody records that it could not start.
+        Start::Entrypoint(_) => before(admitted, runtime.log.as_ref()).await.ok().flatten().map(|before| before.digest),
     };
-    let claim = plan::claim(instance, admitted, &spec, file.map(|f| f.digest), deadline_at, mounts);
+    let claim = plan::claim(instance, admitted, &spec, resumed, deadline_at, mounts);
     let outcome = append(runtime, open, "claim", RunCommand::Claim(claim.clone())).await;
     match outcome {
         Outcome::Appended(_) => {
