@@ -253,6 +253,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, cancel: Cancell
     if request.method() == Method::POST
         && let Err(short) = granted(&shared)
     {
+        let door = shared.mcp.get_or_init(|| mcp_door(&shared)).await;
+        door.note_refusal(short.code, format!("a call of the model: {}", short.detail)).await;
         let message = format!("{}; no model is called for this dispatch any more", short.detail);
         return inference::refuse(request.uri().path(), 403, short.code, message);
     }
@@ -439,7 +441,7 @@ async fn publish(
             tracing::warn!(dispatch = %shared.claimed.admitted.dispatch, "a call is still not recorded");
         }
         if let Some(mcp) = shared.mcp.get() {
-            mcp.record_throttled().await;
+            mcp.record_noted().await;
         }
     }
     relay.flush().await?;

@@ -418,6 +418,17 @@ async fn after_a_revocation_the_next_tool_and_model_call_are_refused() {
     assert!(text.contains("GRANT_REVOKED") && text.contains("the phone was lost"), "{refused}");
     let (status, body) = agent.ask("and again", false).await;
     assert_eq!((status, code(&body)), (403, json!("GRANT_REVOKED")));
+    // Each has an event, and the model's names no tool.
+    let of_model = |e: &EffectEvent| match e {
+        EffectEvent::ToolRefused(e) => e.tool.is_none() && e.detail.starts_with("a call of the model: "),
+        _ => false,
+    };
     let is_refusal = |e: &EffectEvent| matches!(e, EffectEvent::ToolRefused(e) if e.reason == "GRANT_REVOKED");
-    stand.wait("the refusal's event", 1, is_refusal).await;
+    let told = stand.wait("both refusals' events", 2, is_refusal).await;
+    assert_eq!(told.iter().filter(|e| of_model(e)).count(), 1, "{told:?}");
+    // Asked again and again, it is refused as often, and the ledger does not grow by as much.
+    for _ in 0..50 {
+        assert_eq!(agent.ask("and again", false).await.0, 403);
+    }
+    assert!(stand.effects().iter().filter(|e| of_model(e)).count() <= 3);
 }

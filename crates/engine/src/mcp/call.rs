@@ -1,7 +1,7 @@
 //! One tool call: rate, permit, intent, deed, outcome, answer, in this order; or, where a person must say yes, rate, permit,
 //! card, answer. Must never go on to the next of them when one failed.
 
-use super::rate::{HELD, RECORD_EVERY};
+use super::rate::{HELD, PER_SECOND, RATE_LIMITED, RECORD_EVERY};
 use super::wire::RpcError;
 use super::{Mcp, files};
 use crate::crash;
@@ -80,8 +80,8 @@ impl Mcp {
     pub(super) async fn within_rate(&self) -> Result<(), RpcError> {
         let allowed = self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(tokio::time::Instant::now());
         if !allowed {
-            self.throttled.fetch_add(1, Ordering::SeqCst);
-            self.record_throttled_later();
+            self.note(RATE_LIMITED, format!("questions came faster than {PER_SECOND} a second"));
+            self.record_noted_later();
             tokio::time::sleep(HELD).await;
             return Err(RpcError::too_many(u64::try_from(HELD.as_millis()).unwrap_or(u64::MAX)));
         }
@@ -404,39 +404,60 @@ impl Mcp {
         Err(RpcError::internal("the ledger does not take it"))
     }
 
-    /// Some time from now one event stands for all calls beyond the rate until then.
-    fn record_throttled_later(&self) {
-        if self.flushing.swap(true, Ordering::SeqCst) {
-            return;
+    /// Refuses something of this dispatch that has no number of its own, such as a call of the model: the first is an event
+    /// at once, and what follows is one event at most every [`RECORD_EVERY`].
+    pub(crate) async fn note_refusal(&self, reason: &'static str, detail: String) {
+        self.note(reason, detail);
+        if self.record_noted_later() {
+            self.record_noted().await;
         }
-        let Some(door) = self.me.upgrade() else { return };
+    }
+
+    fn note(&self, reason: &'static str, detail: String) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, words) = noted.entry(reason).or_default();
+        (*count, *words) = (count.saturating_add(1), detail);
+    }
+
+    /// Some time from now one event for each reason stands for all that is noted until then. False when that was to be
+    /// done already.
+    fn record_noted_later(&self) -> bool {
+        if self.flushing.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        let Some(door) = self.me.upgrade() else { return true };
         tokio::spawn(async move {
             tokio::time::sleep(RECORD_EVERY).await;
             door.flushing.store(false, Ordering::SeqCst);
-            door.record_throttled().await;
+            door.record_noted().await;
         });
+        true
     }
 
-    /// Writes the event for calls beyond the rate, if there were any since the last one.
-    pub(crate) async fn record_throttled(&self) {
-        let count = self.throttled.swap(0, Ordering::SeqCst);
-        if count == 0 {
-            return;
-        }
-        let n = self.last.fetch_add(1, Ordering::SeqCst) + 1;
-        let refused = ToolRefused {
-            dispatch: self.needs.admitted.dispatch.clone(),
-            n,
-            tool: None,
-            args_digest: None,
-            reason: "RATE_LIMITED".to_owned(),
-            detail: format!("{count} questions came faster than {} a second", super::rate::PER_SECOND),
-            count,
-            policy: None,
-        };
-        if let Err(error) = self.record(n, EffectCommand::Refuse(refused)).await {
-            tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, count, "calls beyond the rate not recorded");
-            self.throttled.fetch_add(count, Ordering::SeqCst);
+    /// Writes the events for what was noted since the last time.
+    pub(crate) async fn record_noted(&self) {
+        let noted = std::mem::take(&mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner));
+        for (reason, (count, detail)) in noted {
+            let n = self.last.fetch_add(1, Ordering::SeqCst) + 1;
+            let refused = ToolRefused {
+                dispatch: self.needs.admitted.dispatch.clone(),
+                n,
+                tool: None,
+                args_digest: None,
+                reason: reason.to_owned(),
+                detail: detail.clone(),
+                count,
+                policy: None,
+            };
+            if let Err(error) = self.record(n, EffectCommand::Refuse(refused)).await {
+                tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, reason, count, "refusals not recorded");
+                let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+                let (again, words) = noted.entry(reason).or_default();
+                *again = again.saturating_add(count);
+                if words.is_empty() {
+                    *words = detail;
+                }
+            }
         }
     }
 

@@ -47,6 +47,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use rate::Bucket;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, Weak};
@@ -104,9 +105,9 @@ pub(crate) struct Mcp {
     past: AsyncMutex<Past>,
     rate: Mutex<Bucket>,
     running: Semaphore,
-    /// Calls beyond the rate that no event stands for yet.
-    throttled: AtomicU64,
-    /// Whether somebody is about to write that event.
+    /// Refusals that no event stands for yet, by their reason: how many, and the words about the last one.
+    noted: Mutex<BTreeMap<&'static str, (u64, String)>>,
+    /// Whether somebody is about to write those events.
     flushing: AtomicBool,
     /// Bytes written into workspaces.
     written: AtomicU64,
@@ -122,7 +123,7 @@ impl Mcp {
             needs,
             rate: Mutex::new(Bucket::full(tokio::time::Instant::now())),
             running: Semaphore::new(RUNNING_MAX),
-            throttled: AtomicU64::new(0),
+            noted: Mutex::default(),
             flushing: AtomicBool::new(false),
             written: AtomicU64::new(0),
         })

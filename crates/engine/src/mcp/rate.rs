@@ -10,7 +10,9 @@ pub(super) const PER_SECOND: u32 = 50;
 pub(super) const BURST: u32 = 100;
 /// How long a refused call is held.
 pub(super) const HELD: Duration = Duration::from_millis(100);
-/// How often an event is written for calls beyond the rate, at most.
+/// What the event says of calls beyond it.
+pub(super) const RATE_LIMITED: &str = "RATE_LIMITED";
+/// How often an event is written for refusals that have none of their own, at most.
 pub(super) const RECORD_EVERY: Duration = Duration::from_secs(5);
 
 /// The bucket.

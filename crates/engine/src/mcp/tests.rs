@@ -1,7 +1,7 @@
 //! The door over a real Unix socket: what is listed, what is refused, and that intent and outcome stand in the ledger
 //! before anything is answered.
 
-use super::rate::{BURST, PER_SECOND};
+use super::rate::{BURST, PER_SECOND, RECORD_EVERY};
 use super::*;
 use crate::keys::KeyBook;
 use crate::presenting::{Pass, Presenter};
@@ -476,7 +476,7 @@ async fn calls_beyond_the_rate_are_held_told_and_recorded_as_one() {
     #[expect(clippy::cast_precision_loss, reason = "a count of a test")]
     let made = (asked - refused) as f64;
     assert!(refused > 0 && made <= most, "{made} of {asked} calls in {took} s");
-    stand.mcp.record_throttled().await;
+    stand.mcp.record_noted().await;
     let effects = stand.effects();
     let told: Vec<u64> = effects
         .iter()
@@ -494,6 +494,35 @@ async fn calls_beyond_the_rate_are_held_told_and_recorded_as_one() {
         }
     };
     assert_eq!(answer["result"]["isError"], false, "the box itself goes on");
+}
+
+/// The first is told at once; a flood of them is one event more, and none is lost when the ledger takes nothing for a while.
+#[tokio::test(start_paused = true)]
+async fn refusals_without_a_number_are_an_event_at_once_and_then_one_for_many() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let told = |stand: &Stand| -> Vec<(String, u64)> {
+        let effects = stand.effects();
+        let refused = effects.iter().filter_map(|(_, e)| match e {
+            EffectEvent::ToolRefused(e) => Some((e.reason.clone(), e.count)),
+            _ => None,
+        });
+        refused.collect()
+    };
+    stand.mcp.note_refusal("GRANT_REVOKED", "a call of the model".to_owned()).await;
+    assert_eq!(told(&stand), [("GRANT_REVOKED".to_owned(), 1)]);
+    for _ in 0..8_000 {
+        stand.mcp.note_refusal("GRANT_REVOKED", "a call of the model".to_owned()).await;
+    }
+    assert_eq!(told(&stand).len(), 1);
+    tokio::time::sleep(RECORD_EVERY + Duration::from_millis(1)).await;
+    assert_eq!(told(&stand)[1..], [("GRANT_REVOKED".to_owned(), 8_000)]);
+    // What the ledger does not take is not forgotten.
+    stand.broken.store(true, Ordering::SeqCst);
+    stand.mcp.note_refusal("SOCKET_STRANGER", "user 4711".to_owned()).await;
+    stand.broken.store(false, Ordering::SeqCst);
+    assert_eq!(told(&stand).len(), 2);
+    stand.mcp.record_noted().await;
+    assert_eq!(told(&stand)[2..], [("SOCKET_STRANGER".to_owned(), 1)]);
 }
 
 #[tokio::test]
