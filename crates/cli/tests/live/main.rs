@@ -26,6 +26,7 @@ mod runners;
 mod sandbox;
 mod serve;
 mod stack;
+mod strangers;
 mod tail;
 mod tamper;
 mod telemetry;

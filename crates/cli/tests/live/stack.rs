@@ -482,6 +482,11 @@ pub(crate) fn docker() -> Docker {
     Docker::from_env(Profile { mount_roots: Vec::new(), runtime: None }).unwrap()
 }
 
+/// The engine, for a container of a test's own that mounts something below a folder.
+pub(crate) fn docker_below(folder: &Path) -> Docker {
+    Docker::from_env(Profile { mount_roots: vec![folder.to_owned()], runtime: None }).unwrap()
+}
+
 async fn containers(state: &Path) -> Vec<BoxStatus> {
     let Ok(instance) = fs::read_to_string(state.join("instance")) else { return Vec::new() };
     let labels = BTreeMap::from([("custody.instance".to_owned(), instance.trim().to_owned())]);

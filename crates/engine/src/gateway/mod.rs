@@ -7,6 +7,7 @@ mod accounts;
 mod budget;
 mod job;
 pub mod link;
+mod peer;
 mod record;
 mod relay;
 mod replayed;
@@ -100,6 +101,13 @@ pub struct Gateway {
 pub(crate) enum Change {
     /// Claimed: open its socket.
     Open(Box<view::Claimed>),
+    /// Its container runs.
+    Started {
+        /// Which.
+        dispatch: String,
+        /// The engine's id.
+        container: String,
+    },
     /// More was said to it.
     Say(FollowUpAccepted),
     /// Ended: close it.
@@ -108,6 +116,13 @@ pub(crate) enum Change {
     Release(Box<(view::Claimed, ToolAwaiting)>),
     /// A tool call was intended before a restart, and nobody knows how it ended.
     Doubt(Box<(view::Claimed, ToolIntended)>),
+}
+
+/// A dispatch's socket that is open, and what its connections are told.
+struct Socket {
+    cancel: CancellationToken,
+    said: watch::Sender<Vec<FollowUpAccepted>>,
+    started: watch::Sender<Option<String>>,
 }
 
 /// Runs until cancelled.
@@ -150,22 +165,30 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
         }
     });
     let serving = async {
-        let mut sockets: BTreeMap<String, (CancellationToken, watch::Sender<Vec<FollowUpAccepted>>)> = BTreeMap::new();
+        let mut sockets: BTreeMap<String, Socket> = BTreeMap::new();
         let room = Arc::new(Semaphore::new(RELEASES_MAX));
         while let Some(change) = changes.recv().await {
             match change {
                 Change::Open(claimed) => {
                     let dispatch = claimed.admitted.dispatch.to_string();
                     let token = cancel.child_token();
-                    let (sender, said) = watch::channel(claimed.said.clone());
-                    if let Some((before, _)) = sockets.insert(dispatch, (token.clone(), sender)) {
-                        before.cancel();
+                    let (said, to_say) = watch::channel(claimed.said.clone());
+                    let (started, container) = watch::channel(claimed.container.clone());
+                    let socket = Socket { cancel: token.clone(), said, started };
+                    if let Some(before) = sockets.insert(dispatch, socket) {
+                        before.cancel.cancel();
                     }
-                    tokio::spawn(serve::serve(gateway.clone(), claimed, said, accounts.clone(), token));
+                    let heard = serve::Heard { said: to_say, container };
+                    tokio::spawn(serve::serve(gateway.clone(), claimed, heard, accounts.clone(), token));
+                }
+                Change::Started { dispatch, container } => {
+                    if let Some(socket) = sockets.get(&dispatch) {
+                        socket.started.send_replace(Some(container));
+                    }
                 }
                 Change::Say(accepted) => {
-                    if let Some((_, said)) = sockets.get(accepted.dispatch.as_str()) {
-                        said.send_modify(|all| all.push(accepted));
+                    if let Some(socket) = sockets.get(accepted.dispatch.as_str()) {
+                        socket.said.send_modify(|all| all.push(accepted));
                     }
                 }
                 Change::Release(ended) => {
@@ -181,8 +204,8 @@ pub async fn run(gateway: Gateway, cancel: CancellationToken) -> Result<(), LogE
                     record::in_doubt(&gateway, &claimed, intended).await;
                 }
                 Change::Close(dispatch) => {
-                    if let Some((token, _)) = sockets.remove(&dispatch) {
-                        token.cancel();
+                    if let Some(socket) = sockets.remove(&dispatch) {
+                        socket.cancel.cancel();
                     }
                 }
             }

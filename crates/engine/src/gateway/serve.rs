@@ -1,7 +1,9 @@
-//! One dispatch's socket: HTTP/1.1, the upgrade to the worker's channel, the inference door and the MCP door.
+//! One dispatch's socket: who may open it, HTTP/1.1, the upgrade to the worker's channel, the inference door and the MCP
+//! door. Must never answer a call of somebody who is not known to be the dispatch's own box.
 
 use super::accounts::Accounts;
 use super::budget;
+use super::peer::{Known, Peer, stranger};
 use super::record::{record_call, recorded};
 use super::relay::{Pace, Relay, RelayError};
 use super::said::Said;
@@ -38,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections of one box at once.
 const CONNECTIONS_MAX: usize = 32;
+/// How long a call waits until the box that makes it is known. A box that runs is recorded before its agent has begun.
+const KNOWN_WAIT: Duration = Duration::from_secs(10);
 /// How long the last frame waits for model and tool calls that are still being recorded.
 const RECORDS_WAIT: Duration = Duration::from_secs(10);
 
@@ -63,14 +67,24 @@ pub(super) struct Shared {
     open_calls: watch::Sender<u32>,
     /// Replaced by each worker connection: the one before ends.
     worker: watch::Sender<u64>,
+    heard: Heard,
+    /// The user that this gateway runs as.
+    user: u32,
+}
+
+/// What the fold tells the connections of a dispatch.
+#[derive(Clone)]
+pub(super) struct Heard {
     /// What was said to it so far.
-    said: watch::Receiver<Vec<FollowUpAccepted>>,
+    pub(super) said: watch::Receiver<Vec<FollowUpAccepted>>,
+    /// Its container, once that runs.
+    pub(super) container: watch::Receiver<Option<String>>,
 }
 
 pub(super) async fn serve(
     gateway: Gateway,
     mut claimed: Box<Claimed>,
-    said: watch::Receiver<Vec<FollowUpAccepted>>,
+    heard: Heard,
     accounts: Arc<Accounts>,
     cancel: CancellationToken,
 ) {
@@ -111,7 +125,8 @@ pub(super) async fn serve(
         calls: AtomicU32::new(calls),
         open_calls: watch::channel(0).0,
         worker: watch::channel(0).0,
-        said,
+        heard,
+        user: rustix::process::geteuid().as_raw(),
     });
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -121,11 +136,11 @@ pub(super) async fn serve(
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else { continue };
-        let (shared, cancel) = (shared.clone(), cancel.clone());
+        let (shared, ended) = (shared.clone(), cancel.child_token());
         tokio::spawn(async move {
             tokio::select! {
-                () = cancel.cancelled() => {}
-                () = connection(shared, stream, cancel.clone()) => {}
+                () = ended.cancelled() => {}
+                () = connection(&shared, stream, &ended) => {}
             }
             drop(permit);
         });
@@ -214,24 +229,56 @@ fn listen(socket: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn connection(shared: Arc<Shared>, stream: UnixStream, cancel: CancellationToken) {
+/// One connection, which ends as soon as it is known to be a stranger's.
+async fn connection(shared: &Arc<Shared>, stream: UnixStream, ended: &CancellationToken) {
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => peer.known(shared.user),
+        Err(error) => Known::Stranger(format!("a user that the kernel does not name: {error}")),
+    };
     let service = service_fn(|request| {
-        let (shared, cancel) = (shared.clone(), cancel.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(shared, request, cancel).await) }
+        let (shared, peer, ended) = (shared.clone(), peer.clone(), ended.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(shared, peer, request, ended).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "connection of a box ended");
+        .with_upgrades();
+    tokio::select! {
+        biased;
+        who = strange(shared, &peer) => turned_away(shared, &who).await,
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "connection of a box ended");
+        },
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>, cancel: CancellationToken) -> Response<BoxBody> {
+/// Returns when the one at the other end is known to be a stranger, and never for the dispatch's own box.
+async fn strange(shared: &Shared, peer: &Known) -> String {
+    match stranger(peer, shared.heard.container.clone()).await {
+        Some(who) => who,
+        None => std::future::pending().await,
+    }
+}
+
+/// A stranger is told nothing; the ledger is, and not once for each try.
+async fn turned_away(shared: &Shared, who: &str) {
+    let door = shared.mcp.get_or_init(|| mcp_door(shared)).await;
+    door.note_refusal("SOCKET_STRANGER", format!("the dispatch's socket was opened by {who}")).await;
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    peer: Known,
+    request: Request<Incoming>,
+    ended: CancellationToken,
+) -> Response<BoxBody> {
     if request.uri().path() == "/worker" {
-        return upgrade(shared, request, cancel);
+        return upgrade(shared, peer, request, ended);
+    }
+    // The worker may begin before the ledger says that its box runs; a call may not.
+    if !matches!(tokio::time::timeout(KNOWN_WAIT, stranger(&peer, shared.heard.container.clone())).await, Ok(None)) {
+        let text = r#"{"error":{"type":"box_unknown","message":"this box is not recorded as the dispatch's own"}}"#;
+        return status(StatusCode::SERVICE_UNAVAILABLE, text);
     }
     if request.uri().path() == mcp::PATH {
         let door = shared.mcp.get_or_init(|| mcp_door(&shared)).await.clone();
@@ -283,7 +330,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, cancel: Cancell
     door.serve(CallContext { dispatch, runner, n: begun }, request, done).await
 }
 
-fn upgrade(shared: Arc<Shared>, request: Request<Incoming>, cancel: CancellationToken) -> Response<BoxBody> {
+fn upgrade(
+    shared: Arc<Shared>,
+    peer: Known,
+    request: Request<Incoming>,
+    cancel: CancellationToken,
+) -> Response<BoxBody> {
     let wanted = request.headers().get(header::UPGRADE).and_then(|v| v.to_str().ok());
     if wanted != Some(UPGRADE) {
         return status(StatusCode::UPGRADE_REQUIRED, r#"{"error":{"message":"upgrade to custody-box.v2"}}"#);
@@ -298,11 +350,19 @@ fn upgrade(shared: Arc<Shared>, request: Request<Incoming>, cancel: Cancellation
         });
         let mut replaced = shared.worker.subscribe();
         let channel = channel(&shared, TokioIo::new(upgraded));
+        let mut other = None;
         let ended = tokio::select! {
             () = cancel.cancelled() => return,
+            who = strange(&shared, &peer) => {
+                other = Some(who);
+                Ok(())
+            }
             _ = replaced.wait_for(|n| *n != own) => Ok(()),
             ended = channel => ended,
         };
+        if let Some(who) = other {
+            return turned_away(&shared, &who).await;
+        }
         if let Err(error) = ended {
             tracing::warn!(%error, dispatch, "worker's channel ended");
         }
@@ -364,7 +424,7 @@ async fn talk(shared: &Shared, relay: &mut Relay, io: TokioIo<hyper::upgrade::Up
     let mut line = Vec::new();
     let mut flush_at: Option<tokio::time::Instant> = None;
     let mut pace = Pace::full(tokio::time::Instant::now());
-    let mut said = Said::new(shared.said.clone());
+    let mut said = Said::new(shared.heard.said.clone());
     loop {
         let due = async {
             match flush_at {

@@ -24,6 +24,8 @@ pub(crate) struct Claimed {
     pub(crate) traceparent: Option<String>,
     /// What was said to it so far, in order.
     pub(crate) said: Vec<FollowUpAccepted>,
+    /// The engine's id of its container, once that runs.
+    pub(crate) container: Option<String>,
 }
 
 impl Claimed {
@@ -90,9 +92,15 @@ impl View {
                     claim: e.clone(),
                     traceparent: waiting.traceparent,
                     said: waiting.said,
+                    container: None,
                 };
                 self.open.insert(e.dispatch.to_string(), claimed.clone());
                 Some(Change::Open(Box::new(claimed)))
+            }
+            Some(LedgerEvent::Run(RunEvent::Started(e))) => {
+                let claimed = self.open.get_mut(e.dispatch.as_str()).filter(|c| c.claim.attempt == e.attempt)?;
+                claimed.container = Some(e.container.clone());
+                Some(Change::Started { dispatch: e.dispatch.to_string(), container: e.container.clone() })
             }
             Some(LedgerEvent::Run(RunEvent::Finished(e))) => {
                 if let (Some(file), Some(own)) = (&e.session, &e.agent_session) {
@@ -110,7 +118,6 @@ impl View {
                 LedgerEvent::Dispatch(
                     DispatchEvent::Refused(_) | DispatchEvent::StopRequested(_) | DispatchEvent::FollowUpRefused(_),
                 )
-                | LedgerEvent::Run(RunEvent::Started(_))
                 | LedgerEvent::Launcher(_)
                 | LedgerEvent::Key(_)
                 | LedgerEvent::Checkpoint(_)
