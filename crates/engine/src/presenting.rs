@@ -20,9 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// A dispatch token with less than this left is renewed, in seconds.
 const RENEW_SECS: u64 = 60;
+/// How long the token service may take to answer.
+const ASK_WAIT: Duration = Duration::from_secs(10);
 /// How long a key may take from authority's record to the fold of this process.
 const KEY_WAIT: Duration = Duration::from_secs(2);
 
@@ -54,7 +57,13 @@ pub(crate) struct Pass {
     by: Presenter,
     dispatch: DispatchId,
     txn: Option<String>,
-    held: Mutex<Option<String>>,
+    held: Mutex<Option<Held>>,
+}
+
+/// A token, and when it ends by a clock that nobody sets: one that is moved back makes no token good for longer.
+struct Held {
+    token: String,
+    until: Instant,
 }
 
 /// What the token service gives.
@@ -114,7 +123,8 @@ impl Presenter {
         let lost = |why: &dyn std::fmt::Display| refused("TOKEN_UNAVAILABLE", format!("no token was given: {why}"));
         let body = serde_json::to_vec(body).map_err(|e| lost(&e))?;
         let subject = ["command.token.", verb].concat();
-        let bytes = self.asks.ask(&subject, body).await.map_err(|e| lost(&e))?;
+        let asked = tokio::time::timeout(ASK_WAIT, self.asks.ask(&subject, body)).await;
+        let bytes = asked.map_err(|_| lost(&"it does not answer in time"))?.map_err(|e| lost(&e))?;
         let mut answer: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| lost(&e))?;
         match answer.get_mut("ok") {
             Some(ok) => serde_json::from_value::<Given>(ok.take()).map(|given| given.token).map_err(|e| lost(&e)),
@@ -166,7 +176,8 @@ impl Pass {
 
     async fn token(&self) -> Result<String, ToolRefusal> {
         let mut held = self.held.lock().await;
-        if let Some(token) = held.as_ref()
+        if let Some(Held { token, until }) = held.as_ref()
+            && Instant::now() < *until
             && self.good(token, RENEW_SECS).is_ok()
         {
             return Ok(token.clone());
@@ -182,17 +193,18 @@ impl Pass {
                 Ok(Err(_)) | Err(_) => break,
             }
         }
-        if let Err(why) = checked {
-            return Err(refused("TOKEN_REFUSED", format!("{}: the token that was given: {why}", why.code())));
-        }
-        *held = Some(token.clone());
+        let left = checked
+            .map_err(|why| refused("TOKEN_REFUSED", format!("{}: the token that was given: {why}", why.code())))?;
+        *held = Some(Held { token: token.clone(), until: Instant::now() + Duration::from_secs(left) });
         Ok(token)
     }
 
-    fn good(&self, token: &str, left_secs: u64) -> Result<(), TokenRefused> {
+    /// The seconds that a token has left, if it is good and they are so many.
+    fn good(&self, token: &str, left_secs: u64) -> Result<u64, TokenRefused> {
         let (by, now) = (&self.by, self.by.clock.now().0 / 1_000);
         let claims = by.keys.with(|ring| verify_dispatch(ring.tokens(), token, &by.names, now))?;
         bound(&claims, self.dispatch.as_str(), &by.jkt)?;
-        if claims.exp < now.saturating_add(left_secs) { Err(TokenRefused::Expired) } else { Ok(()) }
+        let left = claims.exp.saturating_sub(now);
+        if left < left_secs { Err(TokenRefused::Expired) } else { Ok(left) }
     }
 }

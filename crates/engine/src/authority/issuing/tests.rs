@@ -438,6 +438,46 @@ async fn the_gateway_verifies_what_it_holds_and_renews_it_in_time() {
     assert!(refused.code == "TOKEN_REFUSED" && refused.detail.contains("NOT_RUNNING"), "{refused:?}");
 }
 
+/// T44: a clock that is moved back makes the token that is held no better.
+#[tokio::test(start_paused = true)]
+async fn t44_a_clock_that_is_moved_back_makes_no_token_good_for_longer() {
+    let stand = Stand::new().await;
+    let wire = Wire(Some(stand.desk.clone()), Arc::default());
+    let pass = stand.presenter(&wire).pass(&DispatchId::parse(&stand.dispatch).unwrap());
+    pass.stands().await.unwrap();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    pass.stands().await.unwrap();
+    assert_eq!(wire.1.load(Ordering::SeqCst), 1, "beside it, in its time: the token that is held is good");
+    // By the clock that is read no time has passed at all, and the token would be good for ever.
+    tokio::time::advance(Duration::from_secs(301)).await;
+    pass.stands().await.unwrap();
+    assert_eq!(wire.1.load(Ordering::SeqCst), 2, "asked for anew");
+}
+
+/// A token service that takes a request and never answers.
+struct Silent;
+
+impl Asks for Silent {
+    fn ask<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<Vec<u8>, AskFailed>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// T45: a token service that is slow is one that is not there, after a bound.
+#[tokio::test(start_paused = true)]
+async fn t45_a_token_service_that_never_answers_is_refused_in_time() {
+    let stand = Stand::new().await;
+    let dispatch = DispatchId::parse(&stand.dispatch).unwrap();
+    let mut presenter = stand.presenter(&Wire(None, Arc::default()));
+    presenter.asks = Arc::new(Silent);
+    let begun = tokio::time::Instant::now();
+    let refused = presenter.pass(&dispatch).stands().await.unwrap_err();
+    assert!(refused.code == "TOKEN_UNAVAILABLE" && refused.detail.contains("in time"), "{refused:?}");
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    let wire = Wire(Some(stand.desk.clone()), Arc::default());
+    stand.presenter(&wire).pass(&dispatch).stands().await.unwrap();
+}
+
 /// T45: no token, no call.
 #[tokio::test]
 async fn without_the_token_service_nothing_is_presented() {
