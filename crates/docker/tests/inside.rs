@@ -6,9 +6,10 @@ mod support;
 
 use custody_contracts::isolation::Sockets;
 use custody_docker::seccomp;
-use custody_ports::containers::{BoxMount, BoxSpec, BoxState};
+use custody_ports::containers::{BoxMount, BoxSpec, BoxState, Containers};
 use rstest::rstest;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 use support::Live;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
@@ -152,6 +153,40 @@ async fn a_box_from_inside() {
         };
         assert_eq!(value, wanted, "{key}");
     }
+}
+
+/// T40: two boxes at once, of one user. What one leaves in shared places, under a name that is no file, in its environment
+/// and among its processes is found by itself and not by the other.
+#[tokio::test]
+async fn t40_nothing_of_another_box_can_be_seen() {
+    let live = Live::start().await;
+    let mut one = live.spec("one", "leave");
+    one.env.insert("SECRET".to_owned(), "of one box".to_owned());
+    live.docker.create(&one).await.unwrap();
+    live.docker.start(&one.name).await.unwrap();
+    let left = live.folder("out-one").join("left");
+    let begun = Instant::now();
+    while !left.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the first box never got so far");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ended = live.run_to_end(&live.spec("two", "look")).await;
+    assert_eq!(ended.state, BoxState::Exited { code: 0, oom: false, error: None });
+    let (own, other) = (live.report("one"), live.report("two"));
+    let of = |report: &[(String, String)], key: &str| -> String {
+        let found = report.iter().find(|(k, _)| k == key);
+        found.unwrap_or_else(|| panic!("{key} is not in {report:?}")).1.clone()
+    };
+    // Where the first one could leave something, it finds it; the second one nowhere.
+    for place in ["left./tmp/secret", "left.abstract"] {
+        assert_eq!(of(&own, place), "ok", "{place}");
+    }
+    for (key, value) in other.iter().filter(|(key, _)| key.starts_with("left.")) {
+        let expected = if key == "left.abstract" { "ECONNREFUSED" } else { "ENOENT" };
+        assert_eq!(value, expected, "{key}");
+    }
+    assert_eq!((of(&own, "others"), of(&other, "others")), ("0".to_owned(), "0".to_owned()));
+    assert!(!other.iter().any(|(key, _)| key == "environ.of.another"), "{other:?}");
 }
 
 #[rstest]

@@ -93,6 +93,8 @@ struct Place {
     mail: Arc<Mail>,
     http: reqwest::Client,
     url: String,
+    /// The server of tools itself.
+    server: String,
     dispatch: String,
 }
 
@@ -125,7 +127,7 @@ impl Place {
         stack.running(&dispatch).await;
         let url = stack.up_file()["http_url"].as_str().unwrap().to_owned();
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let place = Place { stack, mail, http, url, dispatch };
+        let place = Place { stack, mail, http, url, server: format!("http://{at}/mcp"), dispatch };
         place.publish().await;
         place
     }
@@ -243,6 +245,13 @@ async fn a_server_of_tools_knows_who_stands_behind_a_call_also_across_a_rotation
         assert_eq!(of("https://files.test/mcp", now()).unwrap_err(), "TOKEN_AUDIENCE");
         assert_eq!(of(MAIL, now() + 200).unwrap_err(), "TOKEN_EXPIRED");
     }
+    // T12: whoever took it off the wire comes too late: the server has taken its id.
+    let captured = place.mail.tokens.lock().unwrap()[0].clone();
+    let call = json!({
+        "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": { "name": "send", "arguments": { "to": "eve@acme.test" } },
+    });
+    let replayed = place.http.post(&place.server).bearer_auth(&captured).body(call.to_string()).send().await.unwrap();
+    assert_eq!((replayed.status().as_u16(), place.mail.told.lock().unwrap().len()), (401, 1));
     // T46: the next key signs from here on, and what the old one signed is still exchanged.
     place.stack.ok(&["key", "rotate", "--why", "monthly"]).await;
     assert_eq!(place.publish().await, 3, "one signs, one is next, one is retiring");

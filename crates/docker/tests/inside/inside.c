@@ -107,6 +107,40 @@ static void families(void) {
   call("socketpair.inet", socketpair(AF_INET, SOCK_STREAM, 0, pair));
 }
 
+/* Where a secret may be left: a folder that all can write, home, shared memory, and a name that is no file. */
+static const char *const PLACES[] = { "/tmp/secret", "/home/agent/secret", "/dev/shm/secret", "/var/tmp/secret" };
+static const struct sockaddr_un NAMED = { .sun_family = AF_UNIX, .sun_path = "\0custody-secret" };
+static const socklen_t NAMED_BYTES = sizeof(sa_family_t) + sizeof "\0custody-secret" - 1;
+
+static void look(void) {
+  char name[64];
+  int others = 0;
+  for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++) {
+    snprintf(name, sizeof name, "left.%s", PLACES[i]);
+    call(name, open(PLACES[i], O_RDONLY));
+  }
+  call("left.abstract", connect(socket(AF_UNIX, SOCK_STREAM, 0), (const struct sockaddr *)&NAMED, NAMED_BYTES));
+  DIR *all = opendir("/proc");
+  for (struct dirent *one; all && (one = readdir(all));) {
+    int pid = atoi(one->d_name);
+    if (pid <= 0 || pid == getpid()) continue;
+    others++;
+    snprintf(name, sizeof name, "/proc/%d/environ", pid);
+    if (open(name, O_RDONLY) >= 0) say("environ.of.another", "ok");
+  }
+  snprintf(name, sizeof name, "%d", others);
+  say("others", name);
+}
+
+/* Leaves a secret everywhere, finds its own, and stays. */
+static void leave(void) {
+  for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++) close(open(PLACES[i], O_CREAT | O_WRONLY, 0644));
+  int s = socket(AF_UNIX, SOCK_STREAM, 0);
+  call("abstract.bind", bind(s, (const struct sockaddr *)&NAMED, NAMED_BYTES));
+  call("abstract.listen", listen(s, 4));
+  look();
+}
+
 static void calls(void) {
   char name[] = "/x";
 #define REFUSED(nr, ...) call("call." #nr, syscall(SYS_##nr, ##__VA_ARGS__))
@@ -266,6 +300,8 @@ int main(void) {
     if (getenv("BOX_STAY")) for (;;) pause();
     return 0;
   }
+  if (!strcmp(mode, "look")) { look(); return fclose(out); }
+  if (!strcmp(mode, "leave")) { leave(); fclose(out); close(open("/out/left", O_CREAT | O_WRONLY, 0644)); for (;;) pause(); }
   if (!strcmp(mode, "report")) { report(); return fclose(out); }
   return 97;
 }

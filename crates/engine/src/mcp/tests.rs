@@ -187,6 +187,9 @@ async fn a_version_is_agreed_on(#[case] asked: &str, #[case] agreed: &str) {
 #[case::not_json("{", 400, -32700)]
 #[case::twice(r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#, 400, -32700)]
 #[case::twice_deep(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"path":"a","path":"b"}}}"#, 400, -32700)]
+#[case::t26_twice_by_an_escape(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"path":"a","\u0070ath":"b"}}}"#, 400, -32700)]
+#[case::t26_a_second_document(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}{"jsonrpc":"2.0","id":2,"method":"ping"}"#, 400, -32700)]
+#[case::t26_a_mark_before_it("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}", 400, -32700)]
 #[case::batch(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, 400, -32600)]
 #[case::no_version(r#"{"id":1,"method":"ping"}"#, 400, -32600)]
 #[case::null_id(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, 400, -32600)]
@@ -200,6 +203,37 @@ async fn what_is_not_the_protocol_is_refused(#[case] body: &'static str, #[case]
     let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     assert_eq!(answer["error"]["code"], code, "{answer}");
     assert!(stand.effects().is_empty());
+}
+
+/// T25, T30: who calls is the socket's to say, and a session is nobody's to name.
+#[tokio::test]
+async fn t25_t30_headers_that_name_a_person_a_session_or_a_token_decide_nothing() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let body = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "workspace_read", "arguments": { "path": "a/one.md" } },
+    });
+    let mut request = stand.agent.post("http://localhost/mcp").body(body.to_string());
+    for (name, value) in [
+        ("x-disp-sub", "u_eve"),
+        ("x-forwarded-client-cert", "URI=spiffe://custody/dispatch/d-2"),
+        ("x-forwarded-user", "u_eve"),
+        ("launcher", "calendar"),
+        ("authorization", "Bearer eyJhbGciOiJub25lIn0.e30."),
+        ("mcp-session-id", "d-2@other+backend"),
+    ] {
+        request = request.header(name, value);
+    }
+    let told = request.send().await.unwrap();
+    assert!(told.headers().get("mcp-session-id").is_none(), "none is handed out");
+    let told: Value = serde_json::from_slice(&told.bytes().await.unwrap()).unwrap();
+    let plain = stand.call("workspace_read", json!({ "path": "a/one.md" })).await;
+    assert_eq!(told["result"], plain["result"], "the same call without them beside it");
+    for stored in stand.log.messages().iter().filter(|stored| stored.log_subject.contains(".effect.")) {
+        let text = String::from_utf8_lossy(&stored.bytes);
+        assert!(text.contains(r#""subject":"u_jane""#) && text.contains(r#""launcher":"cli""#), "{text}");
+        assert!(!text.contains("u_eve") && !text.contains("d-2"), "{text}");
+    }
 }
 
 /// What one request of 2026-07-28 is answered: status and body.
