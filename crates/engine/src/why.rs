@@ -230,6 +230,19 @@ fn ladder(recorded: &[Recorded], focus: u64, launcher: Option<&(u64, String)>, g
                 let rule = e.policy.as_ref().map_or_else(String::new, ruled);
                 put("refused by", format!("gateway {}{rule}: {}: {}", one.envelope.keyid, e.reason, e.detail), seq);
             }
+            Some(LedgerEvent::Effect(EffectEvent::BudgetWarned(e) | EffectEvent::BudgetExhausted(e)))
+                if of_focus(recorded, one, focus) =>
+            {
+                let words = format!(
+                    "gateway {}: {} of {} {} of the {} were used",
+                    one.envelope.keyid,
+                    e.used,
+                    e.limit,
+                    e.measure.as_str(),
+                    e.scope.as_str()
+                );
+                put("counted by", words, seq);
+            }
             Some(LedgerEvent::Effect(EffectEvent::ToolAwaiting(e))) if of_card(recorded, one, focus) => {
                 let words = format!(
                     "gateway {}{}, tool {} under scope {}, arguments {}",

@@ -34,6 +34,7 @@ mod tokens;
 mod walk;
 mod warm;
 mod web;
+mod why;
 mod witness;
 mod workloads;
 mod workspaces;

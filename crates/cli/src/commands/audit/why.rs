@@ -77,14 +77,19 @@ pub(super) async fn about(operator: &Operator, log: &JetLog, id: &str) -> CliRes
     Ok(About { messages, focus, whole: false })
 }
 
-/// The newest event of an effect, when the id is one's: `<dispatch>-t<n>` or `<dispatch>-m<n>`.
+/// The newest event of an effect, when the id is one's: `<dispatch>-t<n>`, `<dispatch>-m<n>`, or `<dispatch>-budget`.
 async fn last_of_effect(log: &JetLog, id: &str) -> CliResult<Option<Stored>> {
-    let shaped = id.rsplit_once("-t").or_else(|| id.rsplit_once("-m"));
-    let numbered = shaped.is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    match Entity::new(Kind::Effect, id).filter(|_| numbered) {
+    match Entity::new(Kind::Effect, id).filter(|_| is_effect(id)) {
         Some(entity) => Ok(log.load(&entity).await.map_err(unavailable)?.pop()),
         None => Ok(None),
     }
+}
+
+/// Whether an id is shaped as an effect's. A dispatch's own id may begin with `d-t` or `d-m`.
+fn is_effect(id: &str) -> bool {
+    let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    let numbered = |kind: &str| id.rsplit_once(kind).is_some_and(|(_, n)| number(n));
+    numbered("-t") || numbered("-m") || id.ends_with("-budget")
 }
 
 fn not_proved(error: WhyError) -> CliError {
@@ -119,4 +124,23 @@ async fn chain(operator: &Operator, log: &dyn Log, id: &str) -> CliResult<Vec<St
         out.push(read_one(log, Seq(seq)).await?);
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_effect;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::of_a_tool("d-3yobhsajg3ueg556dm2y-t12", true)]
+    #[case::of_a_model("d-3yobhsajg3ueg556dm2y-m1", true)]
+    #[case::of_a_budget("d-3yobhsajg3ueg556dm2y-budget", true)]
+    #[case::a_model_where_the_dispatch_begins_with_t("d-tctc2tzptkepe2lyawsh-m1", true)]
+    #[case::a_tool_where_the_dispatch_begins_with_m("d-mctc2tzptkepe2lyawsh-t1", true)]
+    #[case::a_dispatch("d-tctc2tzptkepe2lyawsh", false)]
+    #[case::no_number("d-3yobhsajg3ueg556dm2y-t", false)]
+    #[case::last("last", false)]
+    fn an_effect_is_known_by_its_id(#[case] id: &str, #[case] effect: bool) {
+        assert_eq!(is_effect(id), effect);
+    }
 }
