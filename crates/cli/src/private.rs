@@ -6,6 +6,7 @@ use crate::client::Target;
 use crate::config::Config;
 use crate::error::{CliError, CliResult, exit};
 use crate::home::Home;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -70,6 +71,20 @@ impl Private {
         };
         let target = Target { home, config: Config::default(), timeout: Duration::from_secs(30) };
         Ok(Private { child, pid: up.pid, nats_pid: up.nats_pid, target })
+    }
+
+    /// A command of this binary on it, with this configuration file; its output, or null when that is no document.
+    ///
+    /// # Errors
+    /// When it does not end well, with what it said.
+    pub(crate) async fn custody(&self, config: &Path, arguments: &[&str]) -> CliResult<Value> {
+        let mut command = tokio::process::Command::new(std::env::current_exe()?);
+        command.args(arguments).arg("--state").arg(self.target.home.root()).arg("--config").arg(config);
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+        if !output.status.success() {
+            return Err(CliError::new(exit::FAILED, "COMMAND_FAILED", String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
 
     /// Stops it; its boxes are gone then.

@@ -7,7 +7,12 @@ mod bridge;
 mod dispatch;
 mod drive;
 mod events;
+mod install;
+mod peers;
 mod rebuild;
+mod revoke;
+mod token;
+mod tool;
 
 use super::Ctx;
 use crate::error::{CliError, CliResult, exit};
@@ -41,6 +46,21 @@ pub(crate) enum BenchCommand {
         after_help = "Writes a signed log with a checkpoint every 256 messages into a temporary folder and verifies it as `audit verify FILE` does.\nThe bare part reads the same lines and puts their SHA-256 into the same tree. Needs a release build.\n\nExamples:\n  cargo run --release -p custody-cli -- bench audit\n  custody bench audit --events 100000 -o json"
     )]
     Audit(audit::AuditArgs),
+    /// Tokens: minting, verifying and deciding over a call, beside bare Ed25519 signatures
+    #[command(
+        after_help = "One thread, nothing on a disk or a network. Each measurement runs bare, ours, bare. Needs a release build.\n\nExamples:\n  cargo run --release -p custody-cli -- bench token\n  custody bench token --rounds 100000 -o json"
+    )]
+    Token(token::TokenArgs),
+    /// A tool call through the gateway, beside the same call without it and two durable appends
+    #[command(
+        after_help = "Starts an installation of its own in a temporary folder, a server with one tool, and one dispatch that may call it. Calls are\npaced below the rate that a dispatch may call with. Needs a release build, an engine, and a quiet machine.\n\nExamples:\n  cargo run --release -p custody-cli -- bench tool\n  custody bench tool --calls 1000 -o json --dir /var/tmp"
+    )]
+    Tool(tool::ToolArgs),
+    /// Revocations under load: to the next refused call, to the end of the box, and without a ledger to the last call
+    #[command(
+        after_help = "Starts an installation of its own in a temporary folder. Every dispatch has a person and a grant of its own and calls a tool\nwithout end; the grants are revoked one after the other. Then the nats-server is held still for 14 s.\nNeeds a release build and an engine.\n\nExamples:\n  cargo run --release -p custody-cli -- bench revoke\n  custody bench revoke --dispatches 10 -o json | jq '{refused_ms_p99, ended_ms_p99}'"
+    )]
+    Revoke(revoke::RevokeArgs),
     /// The bridge: frames of one output to many websockets, beside a bare broadcast server
     #[command(
         after_help = "Ours goes through a nats-server of its own: publish, store, one tail, every socket. The clients are in this process too.\n\nExamples:\n  cargo run --release -p custody-cli -- bench bridge\n  custody bench bridge --clients 1000 --seconds 10 -o json"
@@ -127,6 +147,15 @@ pub(crate) async fn run(ctx: &Ctx, command: BenchCommand) -> CliResult {
             return Box::pin(dispatch::run(&ctx.render, &config, args)).await;
         }
         BenchCommand::Audit(args) => return audit::run(ctx, args).await,
+        BenchCommand::Tool(args) => {
+            let config = crate::config::Config::read(ctx.global.config.as_deref())?;
+            return Box::pin(tool::run(ctx, &config.runners_folder(), args)).await;
+        }
+        BenchCommand::Revoke(args) => {
+            let config = crate::config::Config::read(ctx.global.config.as_deref())?;
+            return Box::pin(revoke::run(ctx, &config.runners_folder(), args)).await;
+        }
+        BenchCommand::Token(args) => return token::run(ctx, args).await,
         BenchCommand::Bridge(args) => return bridge_beside_bare(ctx, args).await,
     };
     let place = Place::make(args.dir.clone())?;
@@ -139,7 +168,8 @@ pub(crate) async fn run(ctx: &Ctx, command: BenchCommand) -> CliResult {
         _ = tokio::signal::ctrl_c() => Err(CliError::exit_only(exit::INTERRUPTED)),
     };
     place.clear().await;
-    print(&ctx.render, &args, &result?)
+    let what = json!({ "seconds": args.seconds, "events": args.events, "in_flight": args.in_flight });
+    show(&ctx.render, &what, &result?)
 }
 
 async fn bridge_beside_bare(ctx: &Ctx, args: BridgeArgs) -> CliResult {
@@ -186,13 +216,32 @@ async fn bridge_beside_bare(ctx: &Ctx, args: BridgeArgs) -> CliResult {
     if both.ours.frames < both.ours.wanted {
         notice(format!("{} of {} frames arrived in time", both.ours.frames, both.ours.wanted));
     }
-    if ctx.render.is_json() {
-        let document = json!({
-            "build": if cfg!(debug_assertions) { "debug" } else { "release" }, "version": env!("CARGO_PKG_VERSION"),
+    let what = json!({
+        "clients": args.clients, "rate": args.rate, "seconds": args.seconds, "wanted": both.ours.wanted,
+    });
+    show(&ctx.render, &what, &rows)
+}
+
+/// Prints rows beside their bare part; `what` are the members of the document that say what was measured.
+fn show(render: &Render, what: &Value, rows: &[Value]) -> CliResult {
+    if rows.iter().any(|r| r.get("void") == Some(&Value::Bool(true))) {
+        notice(
+            "the bare part differed by more than a quarter between two runs: this machine is busy, distrust the ratios",
+        );
+    }
+    if render.is_json() {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let mut document = json!({
+            "build": if cfg!(debug_assertions) { "debug" } else { "release" },
+            "version": env!("CARGO_PKG_VERSION"),
             "cores": std::thread::available_parallelism().map(std::num::NonZero::get).ok(),
-            "clients": args.clients, "rate": args.rate, "seconds": args.seconds, "wanted": both.ours.wanted, "rows": rows,
+            "load": load.split(' ').take(3).collect::<Vec<_>>(),
+            "rows": rows,
         });
-        return ctx.render.one("bench.v1", "version", &document);
+        if let (Some(document), Some(what)) = (document.as_object_mut(), what.as_object()) {
+            document.extend(what.clone());
+        }
+        return render.one("bench.v1", "version", &document);
     }
     let columns = [
         col("MEASURE", "measure"),
@@ -201,8 +250,9 @@ async fn bridge_beside_bare(ctx: &Ctx, args: BridgeArgs) -> CliResult {
         col("BARE", "bare"),
         col("RATIO", "ratio"),
         col("TARGET", "target"),
+        crate::render::wide("BARE-SPREAD", "bare_spread"),
     ];
-    ctx.render.list("bench-row.v1", "measure", &columns, &rows)
+    render.list("bench-row.v1", "measure", &columns, rows)
 }
 
 /// A word of warning when nothing here reaches a disk. Source: statfs(2), `TMPFS_MAGIC`.
@@ -316,35 +366,6 @@ fn row(measure: &str, unit: &str, ours: f64, bare: f64, target: Target, pair: Op
         "measure": measure, "unit": unit, "ours": round(ours), "bare": round(bare), "ratio": ratio,
         "target": target.text(), "bare_spread": pair.map(|p| round(p.spread())), "void": pair.map(Pair::void),
     })
-}
-
-fn print(render: &Render, args: &LogArgs, rows: &[Value]) -> CliResult {
-    if rows.iter().any(|r| r.get("void") == Some(&Value::Bool(true))) {
-        notice(
-            "the bare part differed by more than a quarter between two runs: this machine is busy, distrust the ratios",
-        );
-    }
-    if render.is_json() {
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let document = json!({
-            "build": if cfg!(debug_assertions) { "debug" } else { "release" },
-            "version": env!("CARGO_PKG_VERSION"),
-            "cores": std::thread::available_parallelism().map(std::num::NonZero::get).ok(),
-            "load": load.split(' ').take(3).collect::<Vec<_>>(),
-            "seconds": args.seconds, "events": args.events, "in_flight": args.in_flight, "rows": rows,
-        });
-        return render.one("bench.v1", "version", &document);
-    }
-    let columns = [
-        col("MEASURE", "measure"),
-        col("UNIT", "unit"),
-        col("OURS", "ours"),
-        col("BARE", "bare"),
-        col("RATIO", "ratio"),
-        col("TARGET", "target"),
-        crate::render::wide("BARE-SPREAD", "bare_spread"),
-    ];
-    render.list("bench-row.v1", "measure", &columns, rows)
 }
 
 #[cfg(test)]

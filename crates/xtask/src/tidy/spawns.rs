@@ -46,11 +46,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "inference for first runs; it gets a socket and no dispatch",
     ),
     ("crates/cli/src/commands/up.rs", "custody itself", "`up --detach` in the background"),
-    (
-        "crates/cli/src/private.rs",
-        "custody itself",
-        "`bench dispatch` and `runner verify` have an installation of their own",
-    ),
+    ("crates/cli/src/private.rs", "custody itself", "`bench` and `runner verify` have an installation of their own"),
     (
         "crates/cli/src/commands/runner/build.rs",
         "the image builder",

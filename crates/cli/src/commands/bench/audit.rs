@@ -3,11 +3,11 @@
 
 use super::drive::{Measured, Pair, TRIES_MAX};
 use super::events::{Maker, PER_DISPATCH};
-use super::{Place, Target, failed, row};
+use super::{Place, Target, failed, row, show};
 use crate::commands::Ctx;
 use crate::commands::audit::{BUNDLE, BundleHead, BundleLine, verify_file};
 use crate::error::{CliError, CliResult, exit};
-use crate::render::{col, notice, wide};
+use crate::render::notice;
 use custody_contracts::events::{CheckpointEvent, CheckpointSigned, KeyEvent, KeyIntroduced, Kind, LedgerEvent, Role};
 use custody_ledger::Sign;
 use custody_ledger::merkle::{Frontier, leaf};
@@ -46,23 +46,8 @@ pub(super) async fn run(ctx: &Ctx, args: AuditArgs) -> CliResult {
     let (messages, pair) = result??;
     let what = format!("verify of {messages} messages");
     let rows = [row(&what, "messages/s", pair.ours.rate(), pair.bare_rate(), Target::None, Some(&pair))];
-    if ctx.render.is_json() {
-        let document = json!({
-            "build": if cfg!(debug_assertions) { "debug" } else { "release" }, "version": env!("CARGO_PKG_VERSION"),
-            "cores": std::thread::available_parallelism().map(std::num::NonZero::get).ok(),
-            "messages": messages, "seconds": pair.ours.elapsed.as_secs_f64(), "rows": rows,
-        });
-        return ctx.render.one("bench.v1", "version", &document);
-    }
-    let columns = [
-        col("MEASURE", "measure"),
-        col("UNIT", "unit"),
-        col("OURS", "ours"),
-        col("BARE", "bare"),
-        col("RATIO", "ratio"),
-        wide("BARE-SPREAD", "bare_spread"),
-    ];
-    ctx.render.list("bench-row.v1", "measure", &columns, &rows)
+    let what = json!({ "messages": messages, "seconds": pair.ours.elapsed.as_secs_f64() });
+    show(&ctx.render, &what, &rows)
 }
 
 fn measure(file: &Path, events: u64) -> CliResult<(u64, Pair)> {

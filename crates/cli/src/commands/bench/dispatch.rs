@@ -3,13 +3,12 @@
 
 mod bare;
 mod cost;
-mod install;
 mod measure;
 
+use super::install::{self, Installation, Wanted};
 use super::{Place, Target, failed, round};
 use crate::error::{CliError, CliResult, exit};
 use crate::render::{Render, col, notice};
-use install::Installation;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -40,11 +39,11 @@ pub(crate) struct DispatchArgs {
 }
 
 /// One line of the result.
-struct Row {
-    name: String,
+pub(super) struct Row {
+    pub(super) name: String,
     measure: String,
     unit: &'static str,
-    ours: f64,
+    pub(super) ours: f64,
     bare: Option<f64>,
     target: Target,
     /// Whether the target is for the figure itself and not for its ratio to the bare part.
@@ -64,11 +63,11 @@ impl Row {
         }
     }
 
-    fn alone(name: &str, measure: &str, unit: &'static str, ours: f64, target: Target) -> Row {
+    pub(super) fn alone(name: &str, measure: &str, unit: &'static str, ours: f64, target: Target) -> Row {
         Row { name: name.to_owned(), measure: measure.to_owned(), unit, ours, bare: None, target, absolute: true }
     }
 
-    fn value(&self) -> Value {
+    pub(super) fn value(&self) -> Value {
         let ratio = self.bare.filter(|bare| *bare > 0.0).map(|bare| round(self.ours / bare));
         let target = match (self.target.text(), self.absolute) {
             (Some(text), true) => Some(format!("{text} {}", self.unit)),
@@ -98,13 +97,14 @@ pub(crate) async fn run(render: &Render, config: &crate::config::Config, args: D
 
 async fn all(place: &Place, runners: &std::path::Path, args: &DispatchArgs) -> CliResult<Vec<Row>> {
     let mut rows = Vec::new();
-    let cold = Installation::start(place, "c", runners, &args.runner, 0).await?;
+    let wanted = |name, pool| Wanted { name, runners, runner: &args.runner, pool, running: 0, more: "" };
+    let cold = Installation::start(place, wanted("c", 0)).await?;
     let result = Box::pin(measure::cold(&cold, args, &mut rows)).await;
     cold.stop().await?;
     result?;
     notice("warm boxes");
     let pool = usize::try_from(args.pool).map_err(failed)?;
-    let warm = Installation::start(place, "w", runners, &args.runner, pool).await?;
+    let warm = Installation::start(place, wanted("w", pool)).await?;
     let result = Box::pin(measure::warm(&warm, args, &mut rows)).await;
     warm.stop().await?;
     result?;
@@ -144,7 +144,7 @@ fn print(render: &Render, args: &DispatchArgs, rows: &[Row]) -> CliResult {
 }
 
 /// A quantile of samples, by rank; 0 of none.
-fn quantile(samples: &[f64], q: f64) -> f64 {
+pub(super) fn quantile(samples: &[f64], q: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     #[expect(

@@ -119,6 +119,29 @@ where
     Ok(Measured { done: all.len(), elapsed: started.elapsed(), latencies: Some(all) })
 }
 
+/// Runs `each` so often, one after the other, and begins no two in less than `every`: what is measured has its own time and
+/// no queue before it. What it took is the sum of the operations, without the pauses.
+///
+/// # Errors
+/// The first error of an operation.
+pub(super) async fn paced<F>(count: u64, every: Duration, mut each: F) -> CliResult<Measured>
+where
+    F: AsyncFnMut(u64) -> CliResult,
+{
+    let (mut latencies, mut elapsed) = (histogram()?, Duration::ZERO);
+    let mut due = Instant::now();
+    for index in 0..count {
+        tokio::time::sleep_until(due).await;
+        let begun = Instant::now();
+        due = begun + every;
+        each(index).await?;
+        let took = begun.elapsed();
+        elapsed += took;
+        latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(MICROS_MAX).max(1));
+    }
+    Ok(Measured { done: latencies.len(), elapsed, latencies: Some(latencies) })
+}
+
 fn histogram() -> CliResult<Histogram<u64>> {
     Histogram::new_with_bounds(1, MICROS_MAX, 3).map_err(super::failed)
 }
@@ -158,6 +181,18 @@ mod tests {
         assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
         assert_eq!(measured.done, 1_000);
         assert!(measured.quantile_ms(0.99) > 0.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pace_is_kept_and_not_measured() {
+        let begun = Instant::now();
+        let each = async |_| {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            Ok(())
+        };
+        let measured = paced(10, Duration::from_millis(25), each).await.unwrap();
+        assert_eq!((measured.done, begun.elapsed()), (10, Duration::from_millis(9 * 25 + 3)));
+        assert!((measured.quantile_ms(0.5) - 3.0).abs() < 0.1 && measured.elapsed == Duration::from_millis(30));
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! The measurements, each between runs of its bare part.
 
+use super::super::install::{Installation, Launched, SLEEPER, TRIVIAL};
 use super::bare::Bare;
 use super::cost::{cpu_seconds, parent, resident_mib};
-use super::install::{Installation, Launched, SLEEPER, TRIVIAL};
 use super::{DispatchArgs, Row, Target, failed, quantile};
 use crate::commands::runner::engine;
 use crate::config::RuntimeSection;

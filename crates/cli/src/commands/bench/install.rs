@@ -1,7 +1,6 @@
 //! A private installation for measuring, with a model that is one written answer. Ends with everything it started.
 
-use super::super::Place;
-use super::failed;
+use super::{Place, failed};
 use crate::client::{Operator, Target};
 use crate::commands::run::{own_subject, unit};
 use crate::error::{CliError, CliResult, exit};
@@ -13,7 +12,7 @@ use custody_contracts::canonical::{canonical, hex};
 use custody_contracts::ids::{LauncherId, UnixMillis};
 use custody_contracts::launch;
 use custody_contracts::messages::Chunk;
-use custody_contracts::unit::{Entrypoint, SessionStart, Start};
+use custody_contracts::unit::{Entrypoint, Invocation, Limits, SessionStart, Start};
 use custody_domain::admission::dispatch_id;
 use custody_engine::runners::read_document;
 use custody_nats::{Connection, Seed};
@@ -28,6 +27,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
+/// Folders of installations: cold, warm, tool, revoke. Short, because a socket's path must be.
+const NAMES: [&str; 4] = ["c", "w", "t", "r"];
 /// The longest wait for one dispatch.
 const DISPATCH_MAX: Duration = Duration::from_secs(300);
 /// The runner that says one line and ends: the platform is measured, not an agent.
@@ -80,22 +81,33 @@ pub(super) struct Launched {
     pub(super) at: Instant,
 }
 
+/// What an installation is to be.
+pub(super) struct Wanted<'a> {
+    /// Its folder's name, one of [`NAMES`].
+    pub(super) name: &'static str,
+    /// Where runners are installed.
+    pub(super) runners: &'a Path,
+    /// The one whose image is started.
+    pub(super) runner: &'a str,
+    /// Blank boxes.
+    pub(super) pool: usize,
+    /// The most boxes at once, when that is more than this machine's cores call for.
+    pub(super) running: usize,
+    /// More of its configuration.
+    pub(super) more: &'a str,
+}
+
 impl Installation {
-    /// Starts one with a pool of this size.
-    pub(super) async fn start(
-        place: &Place,
-        name: &str,
-        runners: &Path,
-        runner: &str,
-        pool: usize,
-    ) -> CliResult<Installation> {
-        let folder = place.folder.join(name);
+    /// Starts one.
+    pub(super) async fn start(place: &Place, wanted: Wanted<'_>) -> CliResult<Installation> {
+        let folder = place.folder.join(wanted.name);
+        let runner = wanted.runner;
         std::fs::create_dir_all(&folder)?;
-        let image = write_runners(&folder.join("runners"), runners, runner)?;
+        let image = write_runners(&folder.join("runners"), wanted.runners, runner)?;
         let socket = folder.join("model.sock");
         let mut helpers = vec![tokio::spawn(model(tokio::net::UnixListener::bind(&socket)?))];
         let config = folder.join("custody.toml");
-        std::fs::write(&config, configuration(&folder, &socket, pool))?;
+        std::fs::write(&config, configuration(&folder, &socket, &wanted))?;
         let private = Private::start(&folder, &config).await?;
         let target = private.target.clone();
         let launcher = LauncherId::parse(CLI_LAUNCHER).map_err(failed)?;
@@ -133,6 +145,29 @@ impl Installation {
         self.private.stop().await
     }
 
+    /// A command of this binary on this installation; its output, when that is one document.
+    pub(super) async fn custody(&self, arguments: &[&str]) -> CliResult<Value> {
+        self.private.custody(&self.folder.join("custody.toml"), arguments).await
+    }
+
+    /// Launches a dispatch whose agent says one word and whose box then stays, for a person and with tools; returns when
+    /// its worker has been heard of.
+    pub(super) async fn stays(&self, subject: &str, tools: &[&str]) -> CliResult<Launched> {
+        let start = Start::Entrypoint(Entrypoint::Inline("hello".into()));
+        let limits = Limits { turns: Some(2), ..Limits::default() };
+        let workspaces = ["default:ro".to_owned()];
+        let mut unit = unit(self.launcher.as_str(), subject, &self.runner, &workspaces, start, Some(limits))?;
+        unit.tools = tools.iter().map(|tool| (*tool).to_owned()).collect();
+        let launched = self.publish(&unit).await?;
+        self.until(&launched, |times| times.frame).await?;
+        Ok(launched)
+    }
+
+    /// Where the gateway serves a dispatch's box.
+    pub(super) fn socket(&self, launched: &Launched) -> PathBuf {
+        self.target.home.path(&["runs/", &launched.dispatch, "/gw/gw.sock"].concat())
+    }
+
     /// Publishes a launch, and returns when it is stored.
     pub(super) async fn launch(&self, runner: &str, session: Option<&str>) -> CliResult<Launched> {
         let start = match session {
@@ -140,9 +175,12 @@ impl Installation {
             Some(id) => Start::Session(SessionStart { reference: id.to_owned(), inline: Some("again".into()) }),
         };
         let workspaces = ["default:rw".to_owned()];
-        let unit = unit(self.launcher.as_str(), &own_subject(), runner, &workspaces, start, None)?;
+        self.publish(&unit(self.launcher.as_str(), &own_subject(), runner, &workspaces, start, None)?).await
+    }
+
+    async fn publish(&self, unit: &Invocation) -> CliResult<Launched> {
         let id = hex(&crate::home::random::<16>()?);
-        let mut event = launch::unsigned(&id, self.launcher.as_str(), &UnixMillis(now_ms()).rfc3339(), &unit)?;
+        let mut event = launch::unsigned(&id, self.launcher.as_str(), &UnixMillis(now_ms()).rfc3339(), unit)?;
         custody_trust::launch::sign(&mut event, &self.key).map_err(failed)?;
         let bytes = canonical(&Value::Object(event)).into_bytes();
         let dispatch = dispatch_id(&self.launcher, Some(&id), &bytes).to_string();
@@ -185,15 +223,17 @@ fn key_pair(seed: &Seed) -> CliResult<nkeys::KeyPair> {
     nkeys::KeyPair::from_seed(seed.expose()).map_err(failed)
 }
 
-fn configuration(folder: &Path, model: &Path, pool: usize) -> String {
+fn configuration(folder: &Path, model: &Path, wanted: &Wanted<'_>) -> String {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     format!(
         "[local_model]\nenabled = false\n[model]\nname = \"bench\"\nurl = \"unix:{}\"\napi = \"openai-chat\"\nmodel = \"m\"\n\
-         [runners]\nfolder = \"{}\"\n[runtime]\nrunning_max = {}\n[runtime.pool]\nsize = {pool}\n",
+         [runners]\nfolder = \"{}\"\n[runtime]\nrunning_max = {}\n[runtime.pool]\nsize = {}\n{}",
         model.display(),
         folder.join("runners").display(),
         // As many at once as are started at once, with room for those that are just ending.
-        (cores * 4).max(16),
+        (cores * 4).max(16).max(wanted.running),
+        wanted.pool,
+        wanted.more,
     )
 }
 
@@ -290,7 +330,7 @@ async fn watch_output(_open: Connection, mut subscription: async_nats::Subscribe
 
 /// Ends what an interrupted measurement left in its folders.
 pub(super) async fn sweep(folder: &Path) {
-    for name in ["c", "w"] {
+    for name in NAMES {
         private::sweep(&folder.join(name)).await;
     }
 }
