@@ -54,8 +54,10 @@ pub enum EffectCommand {
     Await(Box<WaitPermit>),
     /// Record how that ended.
     Finish(ToolFinished),
-    /// Record that a tool call was refused.
+    /// Record that a tool call was refused, or close one that waited.
     Refuse(ToolRefused),
+    /// Record that a tool call was refused that has no number yet: it never closes what waits under one.
+    TurnAway(ToolRefused),
     /// Record that a budget is nearly used up.
     Warn(Budget),
     /// Record that a budget is used up.
@@ -104,7 +106,10 @@ impl Decider for Effect {
             }),
             EffectCommand::Intend(permit) if state.waits => one(EffectEvent::ToolIntended(permit.into_event())),
             // An intent is never written twice: whoever finds its number taken takes the next one.
-            EffectCommand::Intend(_) | EffectCommand::Await(_) if state.recorded => Err(EffectRefusal::NumberTaken),
+            EffectCommand::Intend(_) | EffectCommand::Await(_) | EffectCommand::TurnAway(_) if state.recorded => {
+                Err(EffectRefusal::NumberTaken)
+            }
+            EffectCommand::TurnAway(refused) => one(EffectEvent::ToolRefused(refused)),
             EffectCommand::Await(permit) => one(EffectEvent::ToolAwaiting(Box::new(permit.into_event()))),
             EffectCommand::Intend(permit) => one(EffectEvent::ToolIntended(permit.into_event())),
             EffectCommand::Finish(finished) if state.open => one(EffectEvent::ToolFinished(finished)),

@@ -58,6 +58,9 @@ fn an_effect_is_recorded_once(#[case] history: &[u16], #[case] command: u16, #[c
 #[case::no_outcome_of_a_refusal(&["ToolRefused"], EffectCommand::Finish(finished()), Ok(vec![]))]
 #[case::refused(&[], EffectCommand::Refuse(refused()), Ok(vec!["ToolRefused"]))]
 #[case::refused_once(&["ToolRefused"], EffectCommand::Refuse(refused()), Ok(vec![]))]
+#[case::turned_away(&[], EffectCommand::TurnAway(refused()), Ok(vec!["ToolRefused"]))]
+#[case::turned_away_where_one_is_made(&["ToolIntended"], EffectCommand::TurnAway(refused()), Err(EffectRefusal::NumberTaken))]
+#[case::turned_away_twice(&["ToolRefused"], EffectCommand::TurnAway(refused()), Err(EffectRefusal::NumberTaken))]
 fn a_tool_call_has_one_intent_and_one_outcome(
     #[case] history: &[&str],
     #[case] command: EffectCommand,
@@ -76,6 +79,7 @@ fn a_tool_call_has_one_intent_and_one_outcome(
 #[case::nothing_waited(&[], 'a', Err(EffectRefusal::NotAwaiting))]
 #[case::without_an_approval(&['w'], 'i', Err(EffectRefusal::NumberTaken))]
 #[case::refused_while_it_waits(&['w'], 'r', Ok('r'))]
+#[case::not_closed_by_what_was_turned_away(&['w'], 't', Err(EffectRefusal::NumberTaken))]
 #[case::not_approved_after_a_refusal(&['w', 'r'], 'a', Err(EffectRefusal::NumberTaken))]
 #[case::not_approved_where_another_call_was_made(&['i', 'f'], 'a', Err(EffectRefusal::NumberTaken))]
 fn what_waits_is_made_once_after_an_approval_or_refused(
@@ -96,6 +100,7 @@ fn what_waits_is_made_once_after_an_approval_or_refused(
         'w' => EffectCommand::Await(Box::new(waits())),
         'a' => EffectCommand::Intend(approved()),
         'i' => EffectCommand::Intend(permit()),
+        't' => EffectCommand::TurnAway(refused()),
         _ => EffectCommand::Refuse(refused()),
     };
     let history: Vec<_> = history.iter().map(event).collect();

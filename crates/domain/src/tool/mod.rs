@@ -9,13 +9,17 @@ mod builtin;
 pub mod constraint;
 mod offered;
 mod policy;
+mod presented;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod tests_presented;
 
 pub use args::{FileCall, InnerPath, READ_BYTES_MAX, WRITE_BYTES_MAX};
 pub use builtin::CARD;
 pub use offered::{DESCRIPTION_BYTES_MAX, Definition, NotOffered, Offered, SCHEMA_BYTES_MAX, TOOLS_MAX, Tools};
 pub use policy::{Policy, PolicyAsked, Verdict, waits};
+pub use presented::{Presented, judge_presented};
 
 use crate::approval::{ApprovalState, Ended};
 use constraint::Whose;

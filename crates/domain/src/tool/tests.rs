@@ -23,7 +23,7 @@ pub(crate) fn admitted(tools: &[&str], mode: &str, tool_calls: Option<u64>) -> D
     *admitted
 }
 
-const EXPIRES: UnixMillis = UnixMillis(2_000_000);
+pub(super) const EXPIRES: UnixMillis = UnixMillis(2_000_000);
 
 /// A call that waits, the first of its dispatch.
 pub(crate) fn waits() -> WaitPermit {
@@ -36,7 +36,7 @@ pub(crate) fn waits() -> WaitPermit {
 }
 
 /// What came of it when the person said yes, at sequence 41.
-fn yes(awaiting: &ToolAwaiting, args_digest: &str, now: UnixMillis) -> Result<Approved, ToolRefusal> {
+pub(super) fn yes(awaiting: &ToolAwaiting, args_digest: &str, now: UnixMillis) -> Result<Approved, ToolRefusal> {
     let decided = ApprovalEvent::Decided(ApprovalDecided {
         card: awaiting.card(),
         dispatch: awaiting.dispatch.clone(),
@@ -126,7 +126,7 @@ fn an_approval_is_of_one_call_with_exactly_these_arguments(
     assert_eq!(found.as_ref().map(|_| ()).map_err(|r| r.code), expected, "{found:?}");
 }
 
-fn grant(change: &Value) -> Grant {
+pub(super) fn grant(change: &Value) -> Grant {
     let golden = include_str!("../../../../contracts/grant.v1/golden/Grant.full.json");
     let mut document: Value = serde_json::from_str(golden).unwrap();
     document["tools"] = json!(["mail__send", "workspace_read"]);
@@ -251,7 +251,7 @@ fn what_waits_can_be_looked_at() {
 }
 
 /// An upstream's tool that sends mail to acme.test, and what a case changes of its document.
-fn mail(change: &Value) -> Tools {
+pub(super) fn mail(change: &Value) -> Tools {
     let mut document = json!({
         "name": "mail__send", "scope": "mail:send", "grant": "auto", "transport": "mcp", "mcp_server": "mail",
         "barriers": [], "effect": "irreversible", "idempotent": false,
