@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod checked;
 pub mod crash;
+pub mod deciding;
 pub mod follow;
 pub mod gateway;
 pub mod grants;

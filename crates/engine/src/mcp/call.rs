@@ -165,8 +165,10 @@ impl Mcp {
         }
     }
 
-    async fn refuse(&self, n: u32, name: &str, args: &Value, refusal: &ToolRefusal) -> Result<Begun, RpcError> {
-        self.record_refusal(n, name, args, refusal).await?;
+    async fn refuse(&self, mut n: u32, name: &str, args: &Value, refusal: &ToolRefusal) -> Result<Begun, RpcError> {
+        while !self.record_refusal(n, name, args, refusal).await? {
+            n = self.last.fetch_add(1, Ordering::SeqCst) + 1;
+        }
         Err(RpcError::refused(refusal.code, &refusal.detail, refusal.hint))
     }
 
@@ -365,7 +367,8 @@ impl Mcp {
         Err(RpcError::internal("IN_DOUBT: the call was made and its outcome could not be recorded; do not repeat it"))
     }
 
-    async fn record_refusal(&self, n: u32, name: &str, args: &Value, refusal: &ToolRefusal) -> Result<(), RpcError> {
+    /// Writes a refusal under its number; false when something else has that number since.
+    async fn record_refusal(&self, n: u32, name: &str, args: &Value, refusal: &ToolRefusal) -> Result<bool, RpcError> {
         let refused = ToolRefused {
             dispatch: self.needs.admitted.dispatch.clone(),
             n,
@@ -376,8 +379,8 @@ impl Mcp {
             count: 1,
             policy: refusal.policy.clone(),
         };
-        match self.record(n, EffectCommand::Refuse(refused)).await {
-            Ok(_) => Ok(()),
+        match self.record(n, EffectCommand::TurnAway(refused)).await {
+            Ok(outcome) => Ok(!matches!(outcome, Outcome::Refused(_))),
             Err(error) => Err(RpcError::internal(format!("refused, and the ledger does not take it: {error}"))),
         }
     }
@@ -515,7 +518,7 @@ pub(super) fn pending(card: &str, expires_at: UnixMillis) -> Value {
 }
 
 /// A tool's name as a record may hold it.
-fn tool_name(name: &str) -> Option<String> {
+pub(crate) fn tool_name(name: &str) -> Option<String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     (first && name.len() <= NAME_BYTES_MAX && name.chars().all(good)).then(|| name.to_owned())

@@ -21,9 +21,9 @@ mod release;
 pub(crate) mod tests;
 #[cfg(test)]
 mod tests_stock;
-mod wire;
+pub(crate) mod wire;
 
-pub(crate) use call::in_doubt;
+pub(crate) use call::{in_doubt, tool_name};
 pub(crate) use past::Past;
 
 use crate::grants::Grants;

@@ -3,6 +3,7 @@
 //!
 //! Source: MCP 2025-06-18, 2025-11-25 and 2026-07-28, "Base Protocol"; JSON-RPC 2.0.
 
+use custody_domain::tool::ToolRefusal;
 use http::StatusCode;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
@@ -43,7 +44,7 @@ pub(super) enum Incoming {
 
 /// An error to tell.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct RpcError {
+pub(crate) struct RpcError {
     code: i64,
     message: String,
     data: Option<Value>,
@@ -51,7 +52,7 @@ pub(super) struct RpcError {
 
 impl RpcError {
     /// The message is not one of the protocol.
-    pub(super) fn invalid(message: impl Into<String>) -> RpcError {
+    pub(crate) fn invalid(message: impl Into<String>) -> RpcError {
         RpcError { code: INVALID, message: message.into(), data: None }
     }
 
@@ -81,6 +82,11 @@ impl RpcError {
             INVALID | NOT_JSON | HEADERS | VERSION => StatusCode::BAD_REQUEST,
             _ => StatusCode::OK,
         }
+    }
+
+    /// In words.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// Its number.
@@ -113,6 +119,17 @@ impl RpcError {
         RpcError { code: number, message: format!("{code}: {detail}; {hint}"), data: Some(data) }
     }
 
+    /// Whoever stands before a tool's server does not pass it on. Its number says that nobody looked at it (JSON-RPC 2.0,
+    /// 5.1), so that a client does not have to wonder whether it was done.
+    pub(crate) fn turned_away(refusal: &ToolRefusal) -> RpcError {
+        let ToolRefusal { code, detail, hint, policy } = refusal;
+        let mut data = json!({ "code": code, "hint": hint });
+        if let Some(by) = policy {
+            data["rule"] = json!(by.rule);
+        }
+        RpcError { code: INVALID, message: format!("{code}: {detail}; {hint}"), data: Some(data) }
+    }
+
     /// Beyond the rate.
     pub(super) fn too_many(retry_after_ms: u64) -> RpcError {
         let message = format!("RATE_LIMITED: too many tool calls; wait {retry_after_ms} ms");
@@ -126,14 +143,7 @@ impl RpcError {
 /// # Errors
 /// What to tell when it is not one.
 pub(super) fn read(bytes: &[u8]) -> Result<Incoming, RpcError> {
-    let Strict(value) = serde_json::from_slice(bytes).map_err(|why| RpcError {
-        code: NOT_JSON,
-        message: format!("the message is not JSON: {why}"),
-        data: None,
-    })?;
-    let Value::Object(mut message) = value else {
-        return Err(RpcError::invalid("one message a request: an object, and no batch"));
-    };
+    let mut message = object(bytes)?;
     if message.get("jsonrpc") != Some(&json!("2.0")) {
         return Err(RpcError::invalid("`jsonrpc` is not \"2.0\""));
     }
@@ -157,8 +167,24 @@ pub(super) fn read(bytes: &[u8]) -> Result<Incoming, RpcError> {
     }
 }
 
+/// Reads an object in which no member occurs twice, however deep.
+///
+/// # Errors
+/// What to tell when it is none.
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, RpcError> {
+    let Strict(value) = serde_json::from_slice(bytes).map_err(|why| RpcError {
+        code: NOT_JSON,
+        message: format!("the message is not JSON: {why}"),
+        data: None,
+    })?;
+    match value {
+        Value::Object(message) => Ok(message),
+        _ => Err(RpcError::invalid("one message a request: an object, and no batch")),
+    }
+}
+
 /// The answer to a request.
-pub(super) fn reply(id: &Value, answered: Result<Value, RpcError>) -> Value {
+pub(crate) fn reply(id: &Value, answered: Result<Value, RpcError>) -> Value {
     match answered {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
         Err(RpcError { code, message, data }) => {

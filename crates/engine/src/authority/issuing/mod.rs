@@ -3,7 +3,7 @@
 //! not prove a gateway's key, for a dispatch that does not run, or for more than was granted.
 
 mod keys;
-mod refusals;
+pub(crate) mod refusals;
 #[cfg(test)]
 mod tests;
 

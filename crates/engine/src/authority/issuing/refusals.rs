@@ -3,11 +3,11 @@
 use custody_contracts::ids::UnixMillis;
 
 /// The most refusals that are written down in a minute; further ones are counted in the next record.
-pub(super) const A_MINUTE_MAX: u32 = 60;
+pub(crate) const A_MINUTE_MAX: u32 = 60;
 
 /// The count of this minute.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(crate) struct Refusals {
     minute: u64,
     written: u32,
     held: u64,
@@ -16,7 +16,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// How many refusals the next record stands for, and its number; `None` when it is not to be written.
-    pub(super) fn take(&mut self, now: UnixMillis) -> Option<(u64, u64)> {
+    pub(crate) fn take(&mut self, now: UnixMillis) -> Option<(u64, u64)> {
         let minute = now.0 / 60_000;
         if minute != self.minute {
             (self.minute, self.written) = (minute, 0);
