@@ -50,7 +50,7 @@ pub(crate) struct Config {
     pub(crate) audit: AuditConfig,
     /// The web: sign-in, REST, the bridge, the UI.
     pub(crate) http: HttpConfig,
-    /// Boxes on other machines.
+    /// Boxes on other machines, and decisions for others than them.
     pub(crate) gateway: GatewayConfig,
     /// Metrics and traces.
     pub(crate) telemetry: TelemetryConfig,
@@ -84,7 +84,7 @@ impl Default for HttpConfig {
     }
 }
 
-/// Boxes on other machines: where their links connect to. All three or none.
+/// Boxes on other machines: where their links connect to, all three or none. And where others ask for decisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct GatewayConfig {
@@ -94,6 +94,8 @@ pub(crate) struct GatewayConfig {
     pub(crate) link_certificate: Option<PathBuf>,
     /// Its key, PEM.
     pub(crate) link_key: Option<PathBuf>,
+    /// Where Envoy and others ask whether a tool call may pass.
+    pub(crate) decisions_listen: Option<SocketAddr>,
 }
 
 /// Metrics and traces; both off unless said.
@@ -483,6 +485,9 @@ impl Config {
         if given.contains(&true) && given.contains(&false) {
             return Err("gateway.link_listen, link_certificate and link_key belong together".into());
         }
+        if link.decisions_listen.is_some_and(|at| !at.ip().is_loopback()) {
+            return Err("gateway.decisions_listen is no loopback address: tokens come there without TLS".into());
+        }
         self.tools.check()?;
         self.audit.check()?;
         self.workspaces.check()
@@ -581,6 +586,7 @@ mod tests {
     )]
     #[case::face_nowhere("[runtime.http]\n", "missing field")]
     #[case::half_a_link("[gateway]\nlink_listen = \"127.0.0.1:7443\"", "belong together")]
+    #[case::decisions_for_everybody("[gateway]\ndecisions_listen = \"0.0.0.0:7072\"", "loopback")]
     #[case::metrics("[telemetry]\nmetrics_listen = \"everywhere\"", "socket address")]
     #[case::bucket("[workspaces]\nbucket = \"https://x\"", "bucket")]
     #[case::secret_as_recipient("[workspaces]\nrecipients = [\"AGE-SECRET-KEY-1QQQQQQQ\"]", "no age recipient")]

@@ -32,6 +32,7 @@ const POLICY: &str = "custody-policy";
 const SECRETS: &str = "custody-secrets";
 const TESTKIT: &str = "custody-testkit";
 const HTTP: &str = "custody-http";
+const AUTHZ: &str = "custody-authz";
 const EVALS: &str = "custody-evals";
 const CLI: &str = "custody-cli";
 
@@ -68,6 +69,7 @@ pub(crate) const CRATES: &[Edges] = &[
     acts(TESTKIT, &[CONTRACTS, LEDGER, PORTS], &[]),
     acts(EVALS, &[CONTRACTS, LEDGER, DOMAIN, PROJECTIONS, TRUST, STREAMS], &[TESTKIT]),
     acts(HTTP, &[CONTRACTS, LEDGER, TRUST, DOMAIN, PORTS, STREAMS, PROJECTIONS, ENGINE], &[TESTKIT]),
+    acts(AUTHZ, &[ENGINE], &[]),
     acts(
         CLI,
         &[
@@ -89,6 +91,7 @@ pub(crate) const CRATES: &[Edges] = &[
             SECRETS,
             EVALS,
             HTTP,
+            AUTHZ,
             TELEMETRY,
         ],
         &[TESTKIT],
@@ -109,6 +112,7 @@ pub(crate) const OWNED: &[(&str, &[&str])] = &[
     ("object_store", &[WORKSPACES]),
     ("age", &[WORKSPACES, SECRETS]),
     ("cedar-policy", &[POLICY]),
+    ("envoy-types", &[AUTHZ]),
 ];
 
 /// Packages that a pure crate never names, also not in its tests: what needs a runtime to test is not pure.

@@ -22,6 +22,7 @@ use custody_engine::authority::open::OpenDispatches;
 use custody_engine::authority::say::FollowUps;
 use custody_engine::authority::workspaces::WorkspaceBook;
 use custody_engine::checked::CheckedLog;
+use custody_engine::deciding::Decisions;
 use custody_engine::gateway::{self, Gateway};
 use custody_engine::grants::Grants;
 use custody_engine::inference::{Door, Models};
@@ -45,6 +46,7 @@ use custody_trust::issued::Names;
 use custody_trust::key::thumbprint;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -444,6 +446,9 @@ impl Roles {
         if let Some((server, listener)) = cluster::link(&self.target, gateway.log.clone()).await? {
             self.spawn("links", gateway::link::run(server, listener, self.cancel.clone()));
         }
+        if let (Some(listener), Some(decisions)) = (decisions(&self.target).await?, Decisions::of(&gateway)) {
+            self.spawn("decisions", custody_authz::serve(decisions, listener, self.cancel.clone()));
+        }
         self.spawn("gateway", gateway::run(gateway, self.cancel.clone()));
         Ok(())
     }
@@ -534,6 +539,18 @@ impl Roles {
         }
         result
     }
+}
+
+/// Where others ask for decisions, when somebody configured it.
+async fn decisions(target: &Target) -> CliResult<Option<TcpListener>> {
+    let Some(at) = target.config.gateway.decisions_listen else { return Ok(None) };
+    let listener = TcpListener::bind(at).await.map_err(|e| {
+        CliError::new(exit::CONFLICT, "DECISIONS_NOT_LISTENING", format!("{at}: {e}"))
+            .hint("[gateway] decisions_listen in the configuration")
+    })?;
+    // With port 0 nobody could know where it is.
+    std::fs::write(target.home.path("run/decisions"), listener.local_addr()?.to_string())?;
+    Ok(Some(listener))
 }
 
 /// Who signs grants, from the log's name: `custody.local/ledger` is `https://custody.local`.
