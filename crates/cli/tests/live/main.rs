@@ -12,6 +12,7 @@ mod contents;
 mod crash;
 mod crash_tool;
 mod doors;
+mod envoy;
 mod grants;
 mod launcher;
 mod leaks;
