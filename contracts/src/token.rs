@@ -82,6 +82,34 @@ pub struct ToolClaims {
     pub exp: u64,
 }
 
+/// Who a call is made for, told to an authorization server of others for an access token of its own (RFC 7523). Source:
+/// contract token.v1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssertionClaims {
+    /// `https://HOST/sts`.
+    pub iss: String,
+    /// The person, by the id that they have there.
+    pub sub: String,
+    /// The gateway, for the dispatch, for the launcher.
+    pub act: GatewayActor,
+    /// The authorization server's issuer identifier: one string.
+    pub aud: String,
+    /// The token's id.
+    pub jti: String,
+    /// The dispatch.
+    pub dispatch_id: DispatchId,
+    /// The effect that it is for; `None` when it is not for one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub txn: Option<String>,
+    /// Unix seconds: signed.
+    pub iat: u64,
+    /// Unix seconds: not before.
+    pub nbf: u64,
+    /// Unix seconds: not after.
+    pub exp: u64,
+}
+
 /// A key (RFC 7800).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +220,9 @@ pub enum TokenType {
     /// Of a call, to a tool's server.
     #[serde(rename = "at+jwt")]
     Tool,
+    /// Of a call, to an authorization server of others.
+    #[serde(rename = "authorization-grant+jwt")]
+    Assertion,
 }
 
 impl TokenType {
@@ -200,6 +231,7 @@ impl TokenType {
         match self {
             TokenType::Dispatch => "dispatch+jwt",
             TokenType::Tool => "at+jwt",
+            TokenType::Assertion => "authorization-grant+jwt",
         }
     }
 }

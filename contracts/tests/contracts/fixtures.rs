@@ -6,7 +6,7 @@ use custody_contracts::events::{LedgerEvent, TYPES};
 use custody_contracts::launch::FollowUp;
 use custody_contracts::messages::{AuditRow, Chunk, ErrorDoc, Reply};
 use custody_contracts::runner::Runner;
-use custody_contracts::token::{DispatchClaims, ToolClaims};
+use custody_contracts::token::{AssertionClaims, DispatchClaims, ToolClaims};
 use custody_contracts::unit::Invocation;
 use custody_contracts::ws::{ClientFrame, ServerFrame};
 use serde::Serialize;
@@ -69,6 +69,7 @@ pub(crate) fn decoder(contract: &str, shape: &str) -> Option<Decode> {
         ("box.v1" | "box.v2", "Job") => Box::new(via::<Job>),
         ("token.v1", "DispatchClaims") => Box::new(via::<DispatchClaims>),
         ("token.v1", "ToolClaims") => Box::new(via::<ToolClaims>),
+        ("token.v1", "AssertionClaims") => Box::new(via::<AssertionClaims>),
         ("input.v1", "FollowUp") => Box::new(via::<FollowUp>),
         ("reply.v1", "Reply") => Box::new(via::<Reply>),
         ("error.v1", "Error") => Box::new(via::<ErrorDoc>),

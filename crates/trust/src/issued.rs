@@ -1,4 +1,5 @@
-//! Tokens that the token service issues: of a dispatch to its gateway, of a call to a tool's server (contract token.v1).
+//! Tokens that the token service issues: of a dispatch to its gateway, of a call to a tool's server or to an authorization
+//! server of others (contract token.v1).
 //! Verified against keys that sign nothing else. Stricter than [`crate::token`]: header and claims must be the canonical
 //! bytes, so that what is there twice, or in another order, is refused. Must never let a token choose how it is verified.
 
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 /// The longest life of a dispatch token in seconds. Source: contract token.v1.
 pub const DISPATCH_LIFE_SECS_MAX: u64 = 900;
-/// The longest life of a tool token in seconds. Source: contract token.v1.
+/// The longest life of a tool token and of an assertion in seconds. Source: contract token.v1.
 pub const TOOL_LIFE_SECS_MAX: u64 = 120;
 /// The longest issued token in bytes: claims at their contract's maxima are larger, and are refused when they are made.
 pub const ISSUED_BYTES_MAX: usize = 16_384;
@@ -42,7 +43,7 @@ impl Names {
         [&self.base, "/identity"].concat()
     }
 
-    /// Who issues tool tokens.
+    /// Who issues tool tokens and assertions.
     pub fn sts(&self) -> String {
         [&self.base, "/sts"].concat()
     }
@@ -95,6 +96,7 @@ fn shape(typ: TokenType) -> &'static str {
     match typ {
         TokenType::Dispatch => "DispatchClaims",
         TokenType::Tool => "ToolClaims",
+        TokenType::Assertion => "AssertionClaims",
     }
 }
 

@@ -612,8 +612,8 @@ export type TokenKeyChanged = {
 export type TokenIssued = {
   /** The token's id, which is also the entity's. A function of the proof that it was asked with: the same proof is never two tokens. */
   readonly jti: string;
-  /** Which kind of token: of a dispatch to its gateway, or of a call to a tool's server. */
-  readonly typ: "dispatch+jwt" | "at+jwt";
+  /** Which kind of token: of a dispatch to its gateway, of a call to a tool's server, or of a call to somebody else's authorization server. */
+  readonly typ: "dispatch+jwt" | "at+jwt" | "authorization-grant+jwt";
   /** The key that signed it. */
   readonly kid: KeyId;
   /** The dispatch. */

@@ -74,6 +74,30 @@ export type ToolClaims = {
   readonly exp: number;
 };
 
+/** The claims of an assertion (typ authorization-grant+jwt): a JWT authorization grant (RFC 7523, section 3) for somebody else's authorization server, which gives its own access token for it. For one call of one tool, taken once. */
+export type AssertionClaims = {
+  /** The issuer: https://HOST/sts. Each kind of token has its own, so that one cannot pass for another. */
+  readonly iss: string;
+  /** The person, by the id that they have at that authorization server. */
+  readonly sub: string;
+  /** Who acts: the gateway, for the dispatch, for the launcher. */
+  readonly act: identity_v1.GatewayActor;
+  /** The authorization server, by its issuer identifier (RFC 8414): one string. */
+  readonly aud: identity_v1.Audience;
+  /** This token's id, used once. */
+  readonly jti: identity_v1.Jti;
+  /** The dispatch. */
+  readonly dispatch_id: string;
+  /** The effect's id, under which the audit finds the call. Absent: it is not for one call, such as for reading the server's list of tools. */
+  readonly txn?: string;
+  /** When it was signed. Unix seconds, as in every JWT. */
+  readonly iat: number;
+  /** Not before. Unix seconds, as in every JWT. */
+  readonly nbf: number;
+  /** Not after: at most 120 s after iat, and never after the dispatch token's. Unix seconds, as in every JWT. */
+  readonly exp: number;
+};
+
 /** A key (RFC 7800). */
 export type KeyConfirmation = {
   /** The key's JWK thumbprint (RFC 7638). */

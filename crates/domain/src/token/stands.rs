@@ -34,7 +34,7 @@ pub struct Behind<'a> {
 pub fn alone<'a>(token: &'a TokenIssued, from: Option<&'a TokenIssued>) -> Option<&'a str> {
     match token.typ {
         TokenType::Dispatch => token.txn.as_deref(),
-        TokenType::Tool => from.and_then(|from| from.txn.as_deref()),
+        TokenType::Tool | TokenType::Assertion => from.and_then(|from| from.txn.as_deref()),
     }
 }
 
@@ -79,7 +79,9 @@ pub fn may_be_issued(token: &TokenIssued, behind: Behind<'_>) -> Result<(), Toke
             let tool = approved.map(|waits| waits.tool.as_str());
             (DISPATCH_LIFE_SECS_MAX, grant_ends, scope_of(&admitted.unit, tool))
         }
-        (TokenType::Tool, Some(from)) if from.typ == TokenType::Dispatch && token.from.as_ref() == Some(&from.jti) => {
+        (TokenType::Tool | TokenType::Assertion, Some(from))
+            if from.typ == TokenType::Dispatch && token.from.as_ref() == Some(&from.jti) =>
+        {
             if from.dispatch != token.dispatch || from.actor != token.actor {
                 return no("TOKEN_BINDING", "it is exchanged for another dispatch's token, or by another key");
             }
@@ -88,7 +90,7 @@ pub fn may_be_issued(token: &TokenIssued, behind: Behind<'_>) -> Result<(), Toke
             }
             (TOOL_LIFE_SECS_MAX, from.expires_at.min(grant_ends), from.scope.clone())
         }
-        (TokenType::Dispatch, Some(_)) | (TokenType::Tool, _) => {
+        (TokenType::Dispatch, Some(_)) | (TokenType::Tool | TokenType::Assertion, _) => {
             return no("TOKEN_FROM", "it is not exchanged for a dispatch token that was issued");
         }
     };
@@ -97,9 +99,12 @@ pub fn may_be_issued(token: &TokenIssued, behind: Behind<'_>) -> Result<(), Toke
     }
     let allowed: BTreeSet<&str> = scope.split(' ').collect();
     let wanted: BTreeSet<&str> = token.scope.split(' ').collect();
+    let tools = wanted.is_subset(&allowed) && wanted.iter().all(|word| word.starts_with("tool:"));
     let shrinks = match token.typ {
         TokenType::Dispatch => wanted == allowed,
-        TokenType::Tool => wanted.is_subset(&allowed) && wanted.iter().all(|word| word.starts_with("tool:")),
+        TokenType::Tool => tools,
+        // It does not say what it is for, so its record says one thing.
+        TokenType::Assertion => tools && wanted.len() == 1,
     };
     if shrinks { Ok(()) } else { no("TOKEN_SCOPE", "it allows more than what it comes from") }
 }
