@@ -274,7 +274,7 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
             publish.extend(reads(BLOBS));
             publish.push("$O.blobs.>".to_owned());
             // For a dispatch that it serves it proves with its own key that it asks.
-            publish.extend(list(&["command.token.dispatch", "command.token.exchange"]));
+            publish.extend(list(&["command.token.dispatch", "command.token.exchange", "command.token.assert"]));
         }
         ServiceUser::Projector => {
             publish.extend(reads(OUTPUT));

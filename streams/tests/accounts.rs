@@ -131,7 +131,7 @@ fn only_the_gateway_asks_for_a_dispatchs_token_and_only_an_operator_changes_keys
         assert_eq!(operator, user == ServiceUser::Operator, "{user:?}");
         let own: Vec<&str> = publish.iter().map(String::as_str).filter(|s| s.starts_with("command.token.")).collect();
         let expected: &[&str] = match user {
-            ServiceUser::Gateway => &["command.token.dispatch", "command.token.exchange"],
+            ServiceUser::Gateway => &["command.token.dispatch", "command.token.exchange", "command.token.assert"],
             ServiceUser::Api => &["command.token.exchange", "command.token.published"],
             _ => &[],
         };

@@ -1,5 +1,5 @@
 //! Tokens as the gateway presents them: the one of a dispatch, verified at every call and renewed in time, and those that
-//! it is exchanged for at servers of tools. Held in memory only; no token goes into a box. Must never present a token
+//! it is exchanged for at servers of tools, or at authorization servers of others. Held in memory only; no token goes into a box. Must never present a token
 //! that it would not take itself.
 
 use crate::authority::issuing::{DispatchAsk, ExchangeAsk};
@@ -7,7 +7,7 @@ use crate::keys::KeyBook;
 use custody_contracts::canonical::derived_id;
 use custody_contracts::ids::DispatchId;
 use custody_contracts::messages::ErrorDoc;
-use custody_domain::token::Audiences;
+use custody_domain::token::{Audience, Audiences};
 use custody_domain::tool::ToolRefusal;
 use custody_ledger::{Sign, Stored};
 use custody_ports::asks::Asks;
@@ -149,7 +149,8 @@ impl Pass {
         self.token().await.map(|_| ())
     }
 
-    /// A token for one server of tools and one tool of it; `None` for a server that takes none. `txn` is the effect.
+    /// A token for one server of tools and one tool of it; `None` for a server that takes none. For a server that takes
+    /// tokens of others it is the assertion that one is given for. `txn` is the effect.
     ///
     /// # Errors
     /// The refusal of the call.
@@ -159,7 +160,11 @@ impl Pass {
         tool: &str,
         txn: Option<String>,
     ) -> Result<Option<SecretText>, ToolRefusal> {
-        let Some(audience) = self.by.audiences.get(server) else { return Ok(None) };
+        let (verb, audience) = match self.by.audiences.get(server) {
+            None => return Ok(None),
+            Some(Audience::Server(uri)) => ("exchange", uri),
+            Some(Audience::Issuer(issuer)) => ("assert", &issuer.id),
+        };
         let ask = ExchangeAsk {
             subject_token: self.token().await?,
             actor_token: self.by.proof(&self.dispatch, "token:exchange")?,
@@ -167,7 +172,7 @@ impl Pass {
             scope: Some(["tool:", tool].concat()),
             txn,
         };
-        let token = self.by.ask("exchange", &ask).await?;
+        let token = self.by.ask(verb, &ask).await?;
         let secret = SecretText::parse(&token);
         secret
             .map(Some)

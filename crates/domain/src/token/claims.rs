@@ -5,7 +5,7 @@ use custody_contracts::events::DispatchAdmitted;
 use custody_contracts::grant::Grant;
 use custody_contracts::ids::UnixMillis;
 use custody_contracts::token::{
-    Detail, DispatchActor, DispatchClaims, GatewayActor, KeyConfirmation, LauncherActor, ToolClaims,
+    AssertionClaims, Detail, DispatchActor, DispatchClaims, GatewayActor, KeyConfirmation, LauncherActor, ToolClaims,
 };
 use custody_contracts::unit::Invocation;
 use custody_trust::grant::server_of;
@@ -15,14 +15,32 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most words of a scope that may be asked for.
 pub const SCOPES_MAX: usize = 64;
 
+/// For whom the tokens of a server of tools are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// The server itself, by its resource URI: it takes tool tokens.
+    Server(String),
+    /// An authorization server of others, which takes assertions and whose access tokens the server takes.
+    Issuer(Issuer),
+}
+
+/// An authorization server of others, and whom it knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer {
+    /// Its issuer identifier (RFC 8414).
+    pub id: String,
+    /// Person, and their id there. `None`: everybody has the same id there. Who is not in it has none.
+    pub users: Option<BTreeMap<String, String>>,
+}
+
 /// Server and the audience that its tokens have, for the servers that take tokens.
-pub type Audiences = BTreeMap<String, String>;
+pub type Audiences = BTreeMap<String, Audience>;
 
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub struct TokenNo {
-    /// Stable code: `TOKEN_SCOPE`, `TOKEN_TARGET`, `TOKEN_TXN`, `TOKEN_ENDED`.
+    /// Stable code: `TOKEN_SCOPE`, `TOKEN_TARGET`, `TOKEN_SUBJECT`, `TOKEN_TXN`, `TOKEN_ENDED`.
     pub code: &'static str,
     /// What was wrong, in a sentence.
     pub detail: String,
@@ -134,7 +152,8 @@ pub fn tool_claims(
     given: Given<'_>,
 ) -> Result<ToolClaims, TokenNo> {
     let Given { names, jti, now } = given;
-    let Some((server, audience)) = audiences.iter().find(|(_, audience)| **audience == asked.audience) else {
+    let is_it = |audience: &Audience| matches!(audience, Audience::Server(uri) if *uri == asked.audience);
+    let Some((server, _)) = audiences.iter().find(|(_, audience)| is_it(audience)) else {
         return no("TOKEN_TARGET", "no server of tools takes tokens for this audience");
     };
     let allowed: BTreeSet<&str> = dispatch.scope.split(' ').collect();
@@ -153,18 +172,7 @@ pub fn tool_claims(
     if wanted.is_empty() {
         return no("TOKEN_SCOPE", format!("the dispatch may call no tool of {server}"));
     }
-    let of_call = |txn: &str| {
-        let number = txn.strip_prefix(dispatch.dispatch_id.as_str()).and_then(|rest| rest.strip_prefix("-t"));
-        number.is_some_and(|n| (1..=7).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit()))
-    };
-    if asked.txn.as_deref().is_some_and(|txn| !of_call(txn)) {
-        return no("TOKEN_TXN", "txn is not an effect of the dispatch");
-    }
-    let iat = now.0 / 1_000;
-    let exp = (iat + TOOL_LIFE_SECS_MAX).min(dispatch.exp);
-    if exp <= iat {
-        return no("TOKEN_ENDED", "the dispatch token has ended");
-    }
+    let (iat, exp) = of_call(dispatch, asked, now)?;
     let tools: Vec<String> = wanted.iter().filter_map(|word| word.strip_prefix("tool:")).map(str::to_owned).collect();
     let args = dispatch.authorization_details.iter().find_map(|detail| match detail {
         Detail::Mcp { server: of, args, .. } if of == server => Some(args.clone()),
@@ -176,7 +184,7 @@ pub fn tool_claims(
         act: GatewayActor { sub: names.gateway_actor(), act: dispatch.act.clone() },
         client_id: names.gateway_actor(),
         launcher: dispatch.launcher.clone(),
-        aud: audience.clone(),
+        aud: asked.audience.clone(),
         scope: wanted.into_iter().collect::<Vec<_>>().join(" "),
         authorization_details: vec![Detail::Mcp { server: server.clone(), tools, args: args.unwrap_or_default() }],
         jti: jti.to_owned(),
@@ -188,4 +196,64 @@ pub fn tool_claims(
         nbf: iat,
         exp,
     })
+}
+
+/// Who one call of one tool is made for, told to the authorization server whose tokens the tool's server takes. Source:
+/// RFC 7523, section 3.
+///
+/// # Errors
+/// `TOKEN_SCOPE` for anything but one tool of the dispatch, `TOKEN_TARGET` when the tool's server takes no tokens of that
+/// authorization server, `TOKEN_SUBJECT` when the person has no id there, `TOKEN_TXN` or `TOKEN_ENDED`.
+pub fn assertion_claims(
+    dispatch: &DispatchClaims,
+    asked: &Asked,
+    audiences: &Audiences,
+    given: Given<'_>,
+) -> Result<AssertionClaims, TokenNo> {
+    let word = asked.scope.as_deref().unwrap_or_default();
+    let Some(tool) = word.strip_prefix("tool:").filter(|_| dispatch.scope.split(' ').any(|own| own == word)) else {
+        return no("TOKEN_SCOPE", "an assertion is for one tool in the scope of the dispatch");
+    };
+    let server = server_of(tool);
+    let issuer = match audiences.get(&server) {
+        Some(Audience::Issuer(issuer)) if issuer.id == asked.audience => issuer,
+        Some(Audience::Issuer(_) | Audience::Server(_)) | None => {
+            return no("TOKEN_TARGET", "the tool's server takes no tokens of this authorization server");
+        }
+    };
+    let sub = match &issuer.users {
+        None => dispatch.sub.to_string(),
+        Some(users) => match users.get(dispatch.sub.as_str()) {
+            Some(id) => id.clone(),
+            None => return no("TOKEN_SUBJECT", format!("{} has no id at {}", dispatch.sub, issuer.id)),
+        },
+    };
+    let (iat, exp) = of_call(dispatch, asked, given.now)?;
+    Ok(AssertionClaims {
+        iss: given.names.sts(),
+        sub,
+        act: GatewayActor { sub: given.names.gateway_actor(), act: dispatch.act.clone() },
+        aud: issuer.id.clone(),
+        jti: given.jti.to_owned(),
+        dispatch_id: dispatch.dispatch_id.clone(),
+        txn: asked.txn.clone(),
+        iat,
+        nbf: iat,
+        exp,
+    })
+}
+
+/// From when to when a token of one call is good: not for long, and never beyond the dispatch token. Its call, when it
+/// names one, is the dispatch's.
+fn of_call(dispatch: &DispatchClaims, asked: &Asked, now: UnixMillis) -> Result<(u64, u64), TokenNo> {
+    let own = |txn: &str| {
+        let number = txn.strip_prefix(dispatch.dispatch_id.as_str()).and_then(|rest| rest.strip_prefix("-t"));
+        number.is_some_and(|n| (1..=7).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    if asked.txn.as_deref().is_some_and(|txn| !own(txn)) {
+        return no("TOKEN_TXN", "txn is not an effect of the dispatch");
+    }
+    let iat = now.0 / 1_000;
+    let exp = (iat + TOOL_LIFE_SECS_MAX).min(dispatch.exp);
+    if exp <= iat { no("TOKEN_ENDED", "the dispatch token has ended") } else { Ok((iat, exp)) }
 }

@@ -1,12 +1,15 @@
 //! A token: signed once or refused, and never the same one twice. And what may be put into one: a dispatch token says
-//! what its admission and its grant allow; a tool token never more than the dispatch token that it is exchanged for.
+//! what its admission and its grant allow; a tool token or an assertion never more than the dispatch token that it is
+//! exchanged for.
 
 mod claims;
 mod stands;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{Asked, Audiences, Given, SCOPES_MAX, TokenNo, dispatch_claims, tool_claims};
+pub use claims::{
+    Asked, Audience, Audiences, Given, Issuer, SCOPES_MAX, TokenNo, assertion_claims, dispatch_claims, tool_claims,
+};
 pub use stands::{Behind, alone, approved_call, may_be_issued};
 
 use crate::events::OfToken;

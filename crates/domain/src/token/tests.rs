@@ -1,8 +1,8 @@
 //! What a token may say: never more than what it comes from. Tables of given, when, then.
 
 use super::{
-    Asked, Audiences, Behind, Given, Token, TokenAgain, TokenCommand, approved_call, dispatch_claims, may_be_issued,
-    tool_claims,
+    Asked, Audience, Audiences, Behind, Given, Issuer, Token, TokenAgain, TokenCommand, approved_call,
+    assertion_claims, dispatch_claims, may_be_issued, tool_claims,
 };
 use crate::approval::ApprovalState;
 use crate::effect::{Effect, EffectState};
@@ -71,7 +71,7 @@ fn a_dispatch_token_says_what_the_unit_says_and_ends_with_the_grant() {
 
 fn servers() -> Audiences {
     [("mail", "https://mail.test/mcp"), ("files", "https://files.test/mcp"), ("empty", "https://empty.test/mcp")]
-        .map(|(name, audience)| (name.to_owned(), audience.to_owned()))
+        .map(|(name, audience)| (name.to_owned(), Audience::Server(audience.to_owned())))
         .into()
 }
 
@@ -142,6 +142,72 @@ fn a_tool_token_never_outlives_its_dispatch_token() {
     assert_eq!((claims.exp, claims.input_trust), (dispatch.exp, InputTrust::Untrusted));
     dispatch.exp = dispatch.iat;
     assert_eq!(tool_claims(&dispatch, &asked, &servers(), given).unwrap_err().code, "TOKEN_ENDED");
+}
+
+const REALM: &str = "https://id.test/realms/acme";
+
+/// Two servers behind one authorization server, which knows Jane by another id; one that takes our own tokens.
+fn behind_issuers(users: Option<&[(&str, &str)]>) -> Audiences {
+    let users = users.map(|all| all.iter().map(|(person, id)| ((*person).to_owned(), (*id).to_owned())).collect());
+    let issuer = Issuer { id: REALM.into(), users };
+    let mut all = servers();
+    all.insert("mail".into(), Audience::Issuer(issuer.clone()));
+    all.insert("crm".into(), Audience::Issuer(issuer));
+    all
+}
+
+/// An assertion is for one call of one tool, addressed to the authorization server of its server, in the name that the
+/// person has there.
+#[rstest]
+#[case::honest(REALM, Some("tool:mail__send"), None, None, Ok("u_jane"))]
+#[case::for_one_call(REALM, Some("tool:mail__send"), Some("d-7f3a-t12"), None, Ok("u_jane"))]
+#[case::by_another_id(REALM, Some("tool:mail__send"), None, Some(&[("u_jane", "7b0e2c1a")][..]), Ok("7b0e2c1a"))]
+#[case::nobody_there(REALM, Some("tool:mail__send"), None, Some(&[("u_bob", "7b0e2c1a")][..]), Err("TOKEN_SUBJECT"))]
+#[case::nobody_at_all(REALM, Some("tool:mail__send"), None, Some(&[][..]), Err("TOKEN_SUBJECT"))]
+#[case::two_tools(REALM, Some("tool:mail__send tool:mail__read"), None, None, Err("TOKEN_SCOPE"))]
+#[case::every_tool(REALM, None, None, None, Err("TOKEN_SCOPE"))]
+#[case::no_tool(REALM, Some("agent:run"), None, None, Err("TOKEN_SCOPE"))]
+#[case::t17_a_tool_that_the_dispatch_has_not(REALM, Some("tool:crm__read"), None, None, Err("TOKEN_SCOPE"))]
+#[case::t20_another_audience("https://evil.test/realms/acme", Some("tool:mail__send"), None, None, Err("TOKEN_TARGET"))]
+#[case::its_token_endpoint(
+    "https://id.test/realms/acme/token",
+    Some("tool:mail__send"),
+    None,
+    None,
+    Err("TOKEN_TARGET")
+)]
+#[case::a_server_of_our_own_tokens("https://files.test/mcp", Some("tool:files__drop"), None, None, Err("TOKEN_TARGET"))]
+#[case::that_server_at_the_realm(REALM, Some("tool:files__drop"), None, None, Err("TOKEN_TARGET"))]
+#[case::another_dispatchs_call(REALM, Some("tool:mail__send"), Some("d-other-t1"), None, Err("TOKEN_TXN"))]
+fn an_assertion_says_who_one_call_is_for(
+    #[case] audience: &str,
+    #[case] scope: Option<&str>,
+    #[case] txn: Option<&str>,
+    #[case] users: Option<&[(&str, &str)]>,
+    #[case] expected: Result<&str, &str>,
+) {
+    let now = before_end(10_000);
+    let mut dispatch = at(now);
+    dispatch.dispatch_id = custody_contracts::ids::DispatchId::parse("d-7f3a").unwrap();
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    let asked = Asked { audience: audience.into(), scope: owned(scope), txn: owned(txn) };
+    let names = names();
+    let given = Given { names: &names, jti: "tk-0123456789abcdef", now };
+    match assertion_claims(&dispatch, &asked, &behind_issuers(users), given) {
+        Ok(claims) => {
+            assert_eq!((Ok(claims.sub.as_str()), claims.aud.as_str()), (expected, REALM));
+            assert_eq!((claims.exp - claims.iat, claims.nbf, claims.iss), (120, claims.iat, names.sts()));
+            assert_eq!((&claims.act.act, claims.txn.as_deref()), (&dispatch.act, txn), "who acts never changes");
+        }
+        Err(no) => assert_eq!(Err(no.code), expected, "{no}"),
+    }
+    // Neither is the other: what a server takes of ours is no assertion, and a realm takes no tool token.
+    let x = Asked { audience: REALM.into(), ..asked.clone() };
+    assert_eq!(tool_claims(&dispatch, &x, &behind_issuers(users), given).unwrap_err().code, "TOKEN_TARGET");
+    dispatch.exp = dispatch.iat + 30;
+    if let Ok(claims) = assertion_claims(&dispatch, &asked, &behind_issuers(users), given) {
+        assert_eq!(claims.exp, dispatch.exp, "never beyond the dispatch token");
+    }
 }
 
 fn event(shape: &str) -> OfToken {
@@ -249,6 +315,19 @@ fn a_tool_token_may_be_issued(#[case] change: fn(&mut TokenIssued, &mut TokenIss
     change(&mut x, &mut d);
     assert_eq!(told(&x, Behind { from: Some(&d), ..behind(&admitted) }), expected);
     assert_eq!(told(&x, behind(&admitted)), "TOKEN_FROM", "never without a dispatch token");
+    // An assertion is bound in the same way, and is for one tool besides.
+    x.typ = TokenType::Assertion;
+    assert_eq!(told(&x, Behind { from: Some(&d), ..behind(&admitted) }), expected);
+    assert_eq!(told(&x, behind(&admitted)), "TOKEN_FROM", "never without a dispatch token");
+}
+
+#[test]
+fn an_assertion_is_recorded_for_one_tool() {
+    let (admitted, d) = (granted(), d_token());
+    let two = |typ| TokenIssued { typ, scope: "tool:mail__send tool:mail__read".into(), ..x_token() };
+    let behind = Behind { from: Some(&d), ..behind(&admitted) };
+    assert_eq!(told(&two(TokenType::Tool), behind), "ok");
+    assert_eq!(told(&two(TokenType::Assertion), behind), "TOKEN_SCOPE");
 }
 
 fn waits() -> ToolAwaiting {

@@ -163,6 +163,7 @@ impl Commands {
             "runtime.token" => super::tokens::runtime_token(self.signer.as_ref(), self.clock.now(), &read(request)?),
             "token.dispatch" => self.desk()?.dispatch(read(request)?).await,
             "token.exchange" => self.desk()?.exchange(read(request)?).await,
+            "token.assert" => self.desk()?.assert(read(request)?).await,
             "token.published" => Ok(self.desk()?.published()),
             "key.ls" => Ok(self.desk()?.list_keys()),
             "key.rotate" => self.desk()?.rotate_keys(read(request)?).await,

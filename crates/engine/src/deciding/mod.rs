@@ -22,7 +22,7 @@ use crate::mcp::wire::{RpcError, reply};
 use crate::tools::ToolBook;
 use custody_contracts::events::RuledBy;
 use custody_contracts::token::ToolClaims;
-use custody_domain::token::Audiences;
+use custody_domain::token::{Audience, Audiences};
 use custody_domain::tool::{Policy, Presented, ToolRefusal, judge_presented};
 use custody_ledger::{Log, LogError, Sign};
 use custody_ports::clock::Clock;
@@ -238,7 +238,7 @@ impl Inner {
     }
 
     async fn evaluate(&self, authorization: Option<&str>, body: &[u8]) -> Evaluated {
-        let mut tried = self.audiences.values().map(|audience| self.verified(authorization, audience));
+        let mut tried = self.servers().map(|(_, audience)| self.verified(authorization, audience));
         // A token is for one audience: the first try that does not fail for that alone decides.
         let claims = match tried.find(|found| !matches!(found, Err(TokenRefused::Audience(_)))) {
             Some(Ok(claims)) => claims,
@@ -273,9 +273,18 @@ impl Inner {
         self.keys.with(|ring| verify_tool(ring.tokens(), token, &self.names, audience, now))
     }
 
+    /// The servers that take tool tokens, each with their audience. Assertions for authorization servers of others are never
+    /// shown here.
+    fn servers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.audiences.iter().filter_map(|(server, audience)| match audience {
+            Audience::Server(uri) => Some((server.as_str(), uri.as_str())),
+            Audience::Issuer(_) => None,
+        })
+    }
+
     /// The tool that has this name at the server whose tokens have this audience.
     fn named(&self, audience: &str, name: &str) -> Option<String> {
-        let (server, _) = self.audiences.iter().find(|(_, own)| *own == audience)?;
+        let (server, _) = self.servers().find(|(_, own)| *own == audience)?;
         let tools = self.tools.tools();
         let found = tools.all().find(|tool| tool.upstream() == Some((server, name)));
         found.map(|tool| tool.document().name.clone())

@@ -128,7 +128,9 @@ impl Stand {
             grants.take_in(stored);
         });
         let (mood, clock) = (Arc::new(AtomicU8::new(0)), Arc::new(ManualClock::at(NOW)));
-        let audiences = Audiences::from([("mail".into(), MAIL.into()), ("files".into(), FILES.into())]);
+        let audiences = Audiences::from(
+            [("mail", MAIL), ("files", FILES)].map(|(server, uri)| (server.to_owned(), Audience::Server(uri.into()))),
+        );
         let decisions = Decisions(Arc::new(Inner {
             log: Arc::new(Moody(log.clone(), mood.clone())),
             signer: Arc::new(RoleKey::from_seed(Role::Gateway, &[3; 32])),
@@ -451,7 +453,7 @@ async fn an_evaluation_is_the_same_decision_and_changes_nothing() {
     let told = |answer: Evaluated| match answer {
         Evaluated::Decided(answer) => {
             let context = &answer["context"];
-            let word = context["code"].as_str().or(context["rule"].as_str()).unwrap();
+            let word = context["code"].as_str().or_else(|| context["rule"].as_str()).unwrap();
             format!("{} {word}", answer["decision"])
         }
         Evaluated::Unauthenticated(code) => code.to_owned(),

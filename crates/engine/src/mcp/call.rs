@@ -261,7 +261,10 @@ impl Mcp {
     async fn token_for(&self, tool: &Offered, txn: Option<String>) -> Result<Option<SecretText>, ToolRefusal> {
         match (&self.needs.pass, tool.upstream()) {
             (Some(pass), Some((server, _))) if tool.document().cred_ref.is_none() => {
-                pass.for_tool(server, &tool.document().name, txn).await
+                match pass.for_tool(server, &tool.document().name, txn).await? {
+                    Some(own) => self.needs.upstreams.shown(server, own).await.map(Some),
+                    None => Ok(None),
+                }
             }
             _ => Ok(None),
         }

@@ -1,5 +1,7 @@
 //! Which servers there are. Must never hold a secret: a reference names it.
 
+use super::client::is_local;
+use custody_domain::token::{Audience, Audiences, Issuer};
 use custody_ports::secrets::is_reference;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,12 @@ pub const RESULT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The longest audience, in bytes. Source: contract identity.v1, `Audience`.
 const AUDIENCE_BYTES_MAX: usize = 512;
+/// The longest id of a client, and of a person at an authorization server, in bytes. Source: contract token.v1.
+const ID_BYTES_MAX: usize = 255;
+/// The longest scope that is asked for, in bytes.
+const SCOPE_BYTES_MAX: usize = 1_024;
+/// The most persons of one table.
+const USERS_MAX: usize = 10_000;
 
 /// Servers by name.
 pub type Servers = BTreeMap<String, ServerConfig>;
@@ -31,6 +39,10 @@ pub struct ServerConfig {
     /// from the token service, for tools that name no secret of their own; the server verifies it through the JWKS.
     #[serde(default)]
     pub audience: Option<String>,
+    /// The authorization server of others whose tokens it takes. Each request for a dispatch carries an access token that
+    /// was given for an assertion of the token service (RFC 7523), for tools that name no secret of their own.
+    #[serde(default)]
+    pub exchange: Option<ExchangeConfig>,
     /// The header that carries the secret; in `authorization` it is a bearer token.
     #[serde(default = "authorization")]
     pub header: String,
@@ -40,6 +52,26 @@ pub struct ServerConfig {
     /// The largest answer, in bytes.
     #[serde(default = "result_bytes")]
     pub result_bytes: u64,
+}
+
+/// An authorization server of others, and what the gateway is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeConfig {
+    /// Its issuer identifier, to which assertions are addressed, for example `https://id.example/realms/acme`.
+    pub issuer: String,
+    /// Its token endpoint. Never without TLS, but on this machine.
+    pub token_url: String,
+    /// Who the gateway is there.
+    pub client_id: String,
+    /// Which secret proves it (`client_secret_basic`).
+    pub client_secret_ref: String,
+    /// The scope that is asked for there; absent: what the client has by default.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// Person, and their id there. Absent: everybody has the same id there. Who is not in it gets no assertion.
+    #[serde(default)]
+    pub users: Option<BTreeMap<String, String>>,
 }
 
 fn authorization() -> String {
@@ -71,8 +103,13 @@ pub enum ServersError {
 }
 
 /// Server and audience, for the servers that take tokens.
-pub fn audiences(servers: &Servers) -> BTreeMap<String, String> {
-    servers.iter().filter_map(|(name, server)| Some((name.clone(), server.audience.clone()?))).collect()
+pub fn audiences(servers: &Servers) -> Audiences {
+    let of = |server: &ServerConfig| match (&server.audience, &server.exchange) {
+        (Some(uri), _) => Some(Audience::Server(uri.clone())),
+        (None, Some(at)) => Some(Audience::Issuer(Issuer { id: at.issuer.clone(), users: at.users.clone() })),
+        (None, None) => None,
+    };
+    servers.iter().filter_map(|(name, server)| Some((name.clone(), of(server)?))).collect()
 }
 
 /// Checks servers.
@@ -91,25 +128,27 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
         if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) || name.contains("__") {
             return bad("a name is 1 to 32 of [a-z0-9_-], without two underscores in a row".into());
         }
-        let rest = server.url.strip_prefix("https://").or_else(|| server.url.strip_prefix("http://"));
-        if !rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', ' ', '\\', '#'])) {
+        if !is_address(&server.url) {
             return bad("url is not of the form https://host/path, without a user in it".into());
         }
         if server.cred_ref.as_deref().is_some_and(|r| !is_reference(r)) {
             return bad("cred_ref is not of the form secret://name; a value is never written here".into());
         }
         if let Some(audience) = &server.audience {
-            let plain = audience.len() <= AUDIENCE_BYTES_MAX && audience.bytes().all(|b| b.is_ascii_graphic());
-            if !plain || !(audience.starts_with("https://") || audience.starts_with("http://")) {
+            if !is_audience(audience) {
                 return bad("audience is not a URI of the form https://host/path".into());
-            }
-            if server.cred_ref.is_some() {
-                return bad("a server has a secret (cred_ref) or tokens (audience), not both".into());
             }
             let others = servers.iter().filter(|(other, _)| *other != name);
             if others.into_iter().any(|(_, other)| other.audience.as_ref() == Some(audience)) {
                 return bad("another server has this audience: a token must be of use at one alone".into());
             }
+        }
+        let shown = [server.cred_ref.is_some(), server.audience.is_some(), server.exchange.is_some()];
+        if shown.into_iter().filter(|one| *one).count() > 1 {
+            return bad("a server has a secret (cred_ref) or tokens (audience or exchange), not two of them".into());
+        }
+        if let Some(why) = server.exchange.as_ref().and_then(|at| wrong(at).err()) {
+            return bad(format!("exchange.{why}"));
         }
         if HeaderName::from_bytes(server.header.as_bytes()).is_err() {
             return bad("header is no name of a header".into());
@@ -120,6 +159,46 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
         if !(1..=RESULT_BYTES_MAX).contains(&server.result_bytes) {
             return bad(format!("result_bytes lies between 1 and {RESULT_BYTES_MAX}"));
         }
+    }
+    Ok(())
+}
+
+fn is_address(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', ' ', '\\', '#']))
+}
+
+fn is_audience(text: &str) -> bool {
+    let plain = text.len() <= AUDIENCE_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+    plain && (text.starts_with("https://") || text.starts_with("http://"))
+}
+
+/// What is wrong with an authorization server of others.
+fn wrong(at: &ExchangeConfig) -> Result<(), String> {
+    let fails = |why: &str| Err(why.to_owned());
+    let is_id = |id: &str| (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    if !is_audience(&at.issuer) {
+        return fails("issuer is not a URI of the form https://host/path");
+    }
+    if !is_address(&at.token_url) || !(at.token_url.starts_with("https://") || is_local(&at.token_url)) {
+        return fails("token_url is not of the form https://host/path; without TLS only this machine's own");
+    }
+    if !is_id(&at.client_id) {
+        return fails("client_id is 1 to 255 visible characters");
+    }
+    if !is_reference(&at.client_secret_ref) {
+        return fails("client_secret_ref is not of the form secret://name; a value is never written here");
+    }
+    let is_word = |b: u8| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\';
+    if at.scope.as_ref().is_some_and(|s| s.is_empty() || s.len() > SCOPE_BYTES_MAX || !s.bytes().all(is_word)) {
+        return fails("scope is words with one space between them (RFC 6749, 3.3), at most 1024 characters");
+    }
+    let users = at.users.iter().flatten();
+    if let Some((person, _)) = users.clone().find(|(_, id)| !is_id(id)) {
+        return Err(format!("users.{person} is not 1 to 255 visible characters"));
+    }
+    if users.count() > USERS_MAX {
+        return Err(format!("users has at most {USERS_MAX} persons"));
     }
     Ok(())
 }

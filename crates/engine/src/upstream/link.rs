@@ -1,6 +1,7 @@
 //! The connection to one server: greeting, session, one request and its one answer.
 
 use super::alone;
+use super::client::{guarded, is_local};
 use super::config::{ServerConfig, ServersError};
 use crate::inference::{SseParser, what_broke};
 use crate::mcp::era::{ALONE, GREETED, VERSION_HEADER};
@@ -22,8 +23,6 @@ const SESSION_BYTES_MAX: usize = 1_024;
 const RUNNING_MAX: usize = 32;
 /// What a list of tools or an envelope may be larger than a result.
 const ENVELOPE_BYTES: usize = 4 * 1024 * 1024;
-/// The longest wait for a connection.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -137,28 +136,12 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(name: &str, config: &ServerConfig, secrets: Arc<dyn Secrets>) -> Result<Link, ServersError> {
-        // Two parts of one process may both do this; the second finds it done, and both want the same provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let tls = config.url.starts_with("https://");
-        let shows = config.cred_ref.is_some() || config.audience.is_some();
-        if !tls && shows && !is_local(&config.url) {
+        let shows = config.cred_ref.is_some() || config.audience.is_some() || config.exchange.is_some();
+        if !config.url.starts_with("https://") && shows && !is_local(&config.url) {
             tracing::warn!(server = name, "an upstream's secret or token crosses the network without TLS");
         }
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_MAX.min(Duration::from_millis(config.timeout_ms)))
-            .http1_only()
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")));
-        if !tls {
-            builder = builder.tls_certs_only([]);
-        }
-        if is_local(&config.url) {
-            builder = builder.no_proxy();
-        }
         Ok(Link {
-            client: builder.build()?,
+            client: guarded(&config.url, Duration::from_millis(config.timeout_ms))?,
             config: config.clone(),
             secrets,
             session: Mutex::new(None),
@@ -386,12 +369,6 @@ impl Link {
         }
         String::from_utf8(body).map_err(|_| Failed::Odd("the answer is not text".into()))
     }
-}
-
-fn is_local(url: &str) -> bool {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
-    matches!(host, "localhost" | "127.0.0.1")
 }
 
 /// Whether any text of an answer holds the secret, also as the name of a member.

@@ -7,16 +7,23 @@
 
 mod alone;
 mod answer;
+mod client;
 mod config;
+mod exchange;
 mod link;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_exchange;
 
-pub use config::{RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences, check};
+pub use config::{
+    ExchangeConfig, RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences, check,
+};
 
 use custody_contracts::events::ToolEffect;
 use custody_domain::tool::{Definition, Offered, ToolRefusal};
 use custody_ports::secrets::{SecretText, Secrets};
+use exchange::Exchange;
 use link::{Failed, Link, Shown};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -59,6 +66,8 @@ pub struct Upstreams {
 
 struct Server {
     link: Link,
+    /// Where its tokens come from, when they are others'.
+    exchange: Option<Exchange>,
     /// What it said last of its tools, and when.
     told: Mutex<Option<(Instant, BTreeMap<String, Definition>)>>,
 }
@@ -84,7 +93,11 @@ impl Upstreams {
         let mut by_name = BTreeMap::new();
         for (name, config) in servers {
             let link = Link::new(name, config, secrets.clone())?;
-            by_name.insert(name.clone(), Server { link, told: Mutex::default() });
+            let exchange = match &config.exchange {
+                Some(at) => Some(Exchange::new(at, config.timeout_ms, secrets.clone())?),
+                None => None,
+            };
+            by_name.insert(name.clone(), Server { link, exchange, told: Mutex::default() });
         }
         Ok(Upstreams { by_name: Arc::new(by_name) })
     }
@@ -134,6 +147,18 @@ impl Upstreams {
         match tool.upstream().and_then(|(server, _)| self.by_name.get(server)) {
             Some(server) => server.is_stale().await,
             None => false,
+        }
+    }
+
+    /// What a server of tools is shown for a token of ours: the token itself, or what its own authorization server gives
+    /// for it. That one is kept nowhere: it is for the request that it was asked for.
+    ///
+    /// # Errors
+    /// The refusal of a call.
+    pub async fn shown(&self, server: &str, token: SecretText) -> Result<SecretText, ToolRefusal> {
+        match self.by_name.get(server).and_then(|server| server.exchange.as_ref()) {
+            Some(exchange) => exchange.token(&token).await,
+            None => Ok(token),
         }
     }
 

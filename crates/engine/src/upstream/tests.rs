@@ -130,6 +130,7 @@ impl Stand {
             url: format!("http://{}/mcp", listener.local_addr().unwrap()),
             cred_ref: Some("secret://mail".into()),
             audience: None,
+            exchange: None,
             header: "authorization".into(),
             timeout_ms: 20_000,
             result_bytes: 10_000,

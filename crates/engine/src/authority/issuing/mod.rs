@@ -1,4 +1,5 @@
-//! The token service: signs a token for a dispatch that runs, and exchanges it for one of a tool's server (RFC 8693).
+//! The token service: signs a token for a dispatch that runs, and exchanges it for one of a tool's server (RFC 8693) or for
+//! an assertion that an authorization server of others takes (RFC 7523).
 //! Each one that is signed and each refusal is an event; the token itself stands nowhere. Must never sign for whoever does
 //! not prove a gateway's key, for a dispatch that does not run, or for more than was granted.
 
@@ -25,8 +26,8 @@ use custody_domain::approval::ApprovalState;
 use custody_domain::effect::{Effect, EffectState};
 use custody_domain::events::OfEffect;
 use custody_domain::token::{
-    Asked, Audiences, Behind, Given, Token, TokenAgain, TokenCommand, TokenNo, approved_call, dispatch_claims,
-    may_be_issued, tool_claims,
+    Asked, Audiences, Behind, Given, Token, TokenAgain, TokenCommand, TokenNo, approved_call, assertion_claims,
+    dispatch_claims, may_be_issued, tool_claims,
 };
 use custody_ledger::handle::fold;
 use custody_ledger::{Command, Decider, Entity, Log, Outcome, Recorded, Sign, handle, handle_new};
@@ -93,7 +94,7 @@ pub struct DispatchAsk {
     pub txn: Option<String>,
 }
 
-/// `command.token.exchange`. Source: RFC 8693, section 2.1.
+/// `command.token.exchange` and `command.token.assert`. Source: RFC 8693, section 2.1.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExchangeAsk {
@@ -187,11 +188,24 @@ impl TokenDesk {
     /// # Errors
     /// An error.v1 with the code of the refusal.
     pub async fn exchange(&self, ask: ExchangeAsk) -> Result<Value, ErrorDoc> {
+        self.exchange_for(TokenType::Tool, ask).await
+    }
+
+    /// Exchanges a dispatch token for an assertion. Asked for by a gateway alone: what it gets for it is a bearer token of
+    /// others, which is never to leave it.
+    ///
+    /// # Errors
+    /// An error.v1 with the code of the refusal.
+    pub async fn assert(&self, ask: ExchangeAsk) -> Result<Value, ErrorDoc> {
+        self.exchange_for(TokenType::Assertion, ask).await
+    }
+
+    async fn exchange_for(&self, typ: TokenType, ask: ExchangeAsk) -> Result<Value, ErrorDoc> {
         // Neither a rotation nor a revocation comes between the judgement and its record.
         let _steady = (self.turning.read().await, self.grants.deciding().await);
         let proven = self.actor(&ask.actor_token);
         let issued = match &proven {
-            Ok(actor) => self.exchanged(actor, &ask).await,
+            Ok(actor) => self.exchanged(typ, actor, &ask).await,
             Err(refused) => Err(No::from(refused.clone())),
         };
         self.told(issued, proven.ok().as_ref(), Some(&ask.audience)).await
@@ -228,7 +242,7 @@ impl TokenDesk {
         Ok(json!({ "token": minted.token, "expires_in": claims.exp - claims.iat, "scope": claims.scope }))
     }
 
-    async fn exchanged(&self, actor: &Actor, ask: &ExchangeAsk) -> Result<Value, No> {
+    async fn exchanged(&self, typ: TokenType, actor: &Actor, ask: &ExchangeAsk) -> Result<Value, No> {
         let now = self.clock.now();
         let verified =
             self.keys.with(|ring| verify_dispatch(ring.tokens(), &ask.subject_token, &self.names, now.0 / 1_000))?;
@@ -238,25 +252,31 @@ impl TokenDesk {
         let jti = id_of(actor);
         let asked = Asked { audience: ask.audience.clone(), scope: ask.scope.clone(), txn: ask.txn.clone() };
         let given = Given { names: &self.names, jti: &jti, now };
-        let claims = tool_claims(&verified, &asked, &self.audiences, given)?;
         let (key, kid) = self.signing_key()?;
-        let minted = mint(key.as_ref(), TokenType::Tool, &claims).map_err(|e| No::new("TOKEN_UNFIT", e.0))?;
+        let (minted, scope, life) = if typ == TokenType::Assertion {
+            let claims = assertion_claims(&verified, &asked, &self.audiences, given)?;
+            (mint(key.as_ref(), typ, &claims), asked.scope.unwrap_or_default(), (claims.iat, claims.exp))
+        } else {
+            let claims = tool_claims(&verified, &asked, &self.audiences, given)?;
+            (mint(key.as_ref(), typ, &claims), claims.scope, (claims.iat, claims.exp))
+        };
+        let (minted, (iat, exp)) = (minted.map_err(|e| No::new("TOKEN_UNFIT", e.0))?, life);
         let issued = TokenIssued {
             jti,
-            typ: TokenType::Tool,
+            typ,
             kid,
-            dispatch: claims.dispatch_id,
-            grant: claims.grant,
-            aud: claims.aud,
-            scope: claims.scope.clone(),
+            dispatch: verified.dispatch_id,
+            grant: verified.grant,
+            aud: asked.audience,
+            scope: scope.clone(),
             claims_digest: minted.claims_digest,
-            expires_at: UnixMillis(claims.exp * 1_000),
+            expires_at: UnixMillis(exp * 1_000),
             actor: actor.kid.clone(),
             from: Some(from.jti.clone()),
-            txn: claims.txn,
+            txn: asked.txn,
         };
         self.record(issued, &standing, Some(&from)).await?;
-        Ok(json!({ "token": minted.token, "expires_in": claims.exp - claims.iat, "scope": claims.scope }))
+        Ok(json!({ "token": minted.token, "expires_in": exp - iat, "scope": scope }))
     }
 
     /// The dispatch, when it was admitted under a grant that stands, was claimed, and has not ended; or when `txn` is a

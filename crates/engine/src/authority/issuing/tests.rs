@@ -10,6 +10,8 @@ use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::events::{KeyIntroduced, LedgerEvent, Role, TYPES};
 use custody_contracts::ids::DispatchId;
 use custody_contracts::messages::ErrorDoc;
+use custody_contracts::token::AssertionClaims;
+use custody_domain::token::{Audience, Issuer};
 use custody_ledger::{MemoryLog, Sign};
 use custody_ports::asks::{AskFailed, Asks};
 use custody_ports::clock::Clock;
@@ -128,7 +130,7 @@ impl Stand {
             keys,
             store: store.clone(),
             names: names(),
-            audiences: BTreeMap::from([("builtin".to_owned(), TOOLS.to_owned())]),
+            audiences: BTreeMap::from([("builtin".to_owned(), Audience::Server(TOOLS.to_owned()))]),
         });
         desk.prepare_keys().await.unwrap();
         Stand { given, desk, clock, store, dispatch }
@@ -272,6 +274,65 @@ async fn what_stands_no_more_gets_no_token() {
     assert_eq!(stand.desk.dispatch(unknown).await.unwrap_err().code, "TOKEN_DISPATCH_NOT_RUNNING");
 }
 
+/// Who a call is for is told to an authorization server of others in a token of its own kind; whose call it is stays with
+/// the dispatch, and what stands no more gets none.
+#[tokio::test]
+async fn an_assertion_is_signed_for_one_call_and_recorded() {
+    const REALM: &str = "https://id.test/realms/acme";
+    let mut stand = Stand::new().await;
+    let users = Some(BTreeMap::from([("u_jane".to_owned(), "7b0e2c1a".to_owned())]));
+    let realm = Audience::Issuer(Issuer { id: REALM.into(), users });
+    stand.desk.audiences = Arc::new(BTreeMap::from([("builtin".to_owned(), realm)]));
+    let dispatch = DispatchId::parse(&stand.dispatch).unwrap();
+    let wire = Wire(Some(stand.desk.clone()), Arc::default());
+    let pass = stand.presenter(&wire).pass(&dispatch);
+    let txn = Some(format!("{dispatch}-t1"));
+    let assertion = pass.for_tool("builtin", "workspace_read", txn.clone()).await.unwrap().unwrap();
+    let part = |n: usize| {
+        use base64::Engine as _;
+        let part = assertion.expose().split('.').nth(n).unwrap();
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap()
+    };
+    let header: Value = serde_json::from_slice(&part(0)).unwrap();
+    assert_eq!((&header["alg"], &header["typ"]), (&json!("EdDSA"), &json!("authorization-grant+jwt")));
+    let claims: AssertionClaims = serde_json::from_slice(&part(1)).unwrap();
+    assert_eq!((claims.iss, claims.sub.as_str(), claims.aud.as_str()), (names().sts(), "7b0e2c1a", REALM));
+    assert_eq!((claims.txn, claims.exp - claims.iat), (txn, 120));
+    let issued = data(&stand.given.log, "custody.token.issued.v1");
+    let [first, second] = issued.as_slice() else { panic!("{issued:#?}") };
+    assert_eq!((&second["typ"], &second["aud"]), (&header["typ"], &json!(REALM)));
+    assert_eq!((&second["scope"], &second["from"]), (&json!("tool:workspace_read"), &first["jti"]));
+    assert_eq!(second["claims_digest"], digest(&part(1)));
+    // It is no tool token, and no dispatch token either.
+    let refused = verify_tool(&stand.keys(), assertion.expose(), &names(), REALM, stand.now()).unwrap_err();
+    assert_eq!(refused.code(), "TOKEN_TYPE");
+    let refused = verify_dispatch(&stand.keys(), assertion.expose(), &names(), stand.now()).unwrap_err();
+    assert_eq!(refused.code(), "TOKEN_TYPE");
+    // Each beside the honest one: the door that the web may ask at, two tools, and what stands no more.
+    let d = stand.d("p-d").await.unwrap();
+    let at_the_realm = |ask: &mut ExchangeAsk| ask.audience = REALM.into();
+    assert_eq!(stand.x(&d, "p-x", at_the_realm).await.unwrap_err().code, "TOKEN_TARGET");
+    let ask = |jti: &str, scope: &str| ExchangeAsk {
+        subject_token: d.clone(),
+        actor_token: stand.proof(&gateway(), &stand.dispatch, jti),
+        audience: REALM.into(),
+        scope: Some(scope.to_owned()),
+        txn: None,
+    };
+    let both = ask("p-y", "tool:workspace_read tool:workspace_list");
+    assert_eq!(stand.desk.assert(both).await.unwrap_err().code, "TOKEN_SCOPE");
+    stand.desk.assert(ask("p-z", "tool:workspace_read")).await.unwrap();
+    assert_eq!(stand.desk.assert(ask("p-z", "tool:workspace_read")).await.unwrap_err().code, "TOKEN_REPLAYED");
+    ask_to_revoke(&stand).await;
+    assert_eq!(stand.desk.assert(ask("p-r", "tool:workspace_read")).await.unwrap_err().code, "GRANT_REVOKED");
+    let assertions = data(&stand.given.log, "custody.token.issued.v1");
+    assert_eq!(assertions.iter().filter(|one| one["typ"] == header["typ"]).count(), 2);
+}
+
+async fn ask_to_revoke(stand: &Stand) {
+    ask(&stand.given.commands, "grant.revoke", json!({ "grant": "g-2", "by": "t", "why": "w" })).await.unwrap();
+}
+
 /// A person may say yes when the dispatch has long ended: the one call has a token of its own then, from the yes to its end.
 #[tokio::test]
 async fn an_approved_call_gets_a_token_for_itself_also_after_its_dispatch() {
@@ -386,6 +447,7 @@ impl Asks for Wire {
             let told = match subject {
                 "command.token.dispatch" => desk.dispatch(serde_json::from_slice(&body).unwrap()).await,
                 "command.token.exchange" => desk.exchange(serde_json::from_slice(&body).unwrap()).await,
+                "command.token.assert" => desk.assert(serde_json::from_slice(&body).unwrap()).await,
                 other => panic!("{other}"),
             };
             let answer = told.map_or_else(|e| serde_json::to_value(e).unwrap(), |ok| json!({ "ok": ok }));

@@ -1,0 +1,225 @@
+//! A token endpoint over real HTTP, and what is made of its answers: what it is shown, what is tried again, what is said.
+
+use super::*;
+use custody_ports::secrets::SecretError;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rstest::rstest;
+use std::collections::VecDeque;
+use std::sync::Mutex as Std;
+
+const ASSERTION: &str = "head.claims.signature";
+const GOOD: &str = r#"{"access_token":"of-the-realm","token_type":"Bearer","expires_in":60,"scope":"crm"}"#;
+
+/// What the endpoint says to one request.
+#[derive(Debug, Clone)]
+enum Says {
+    Answer(u16, String),
+    Break,
+    Nothing,
+}
+
+fn says(status: u16, text: &str) -> Vec<Says> {
+    vec![Says::Answer(status, text.to_owned())]
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    says: Std<VecDeque<Says>>,
+    /// Path, authorization and body of each request.
+    asked: Std<Vec<(String, String, String)>>,
+}
+
+async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let (head, body) = request.into_parts();
+    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    assert_eq!(head.headers["content-type"], "application/x-www-form-urlencoded");
+    let shown = head.headers["authorization"].to_str().unwrap().to_owned();
+    peer.asked.lock().unwrap().push((head.uri.path().to_owned(), shown, body));
+    let says = peer.says.lock().unwrap().pop_front();
+    match says {
+        None => Ok(Response::new(Full::new(GOOD.into()))),
+        Some(Says::Answer(status, text)) => {
+            let builder = Response::builder().status(status).header("location", "/elsewhere");
+            Ok(builder.body(Full::new(text.into())).unwrap())
+        }
+        Some(Says::Break) => Err(std::io::ErrorKind::ConnectionAborted.into()),
+        Some(Says::Nothing) => std::future::pending().await,
+    }
+}
+
+struct Kept;
+
+impl Secrets for Kept {
+    fn get(&self, reference: &str) -> Result<SecretText, SecretError> {
+        match reference {
+            "secret://id/custody" => Ok(SecretText::parse("s:canary%").unwrap()),
+            _ => Err(SecretError::Unknown(reference.to_owned())),
+        }
+    }
+}
+
+fn config(at: std::net::SocketAddr) -> ServerConfig {
+    serde_json::from_value(json!({
+        "url": "http://127.0.0.1:9/mcp", "timeout_ms": 20_000,
+        "exchange": {
+            "issuer": "https://id.test/realms/acme", "token_url": format!("http://{at}/token"),
+            "client_id": "custody-gw", "client_secret_ref": "secret://id/custody", "scope": "crm read",
+        },
+    }))
+    .unwrap()
+}
+
+struct Stand {
+    peer: Arc<Peer>,
+    upstreams: Upstreams,
+}
+
+impl Stand {
+    async fn new(says: Vec<Says>, change: impl FnOnce(&mut ServerConfig)) -> Stand {
+        let peer = Arc::new(Peer { says: Std::new(says.into()), ..Peer::default() });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = config(listener.local_addr().unwrap());
+        change(&mut config);
+        let serving = peer.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let peer = serving.clone();
+                let service = hyper::service::service_fn(move |request| answer(peer.clone(), request));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        let servers = BTreeMap::from([("crm".to_owned(), config)]);
+        Stand { peer, upstreams: Upstreams::new(&servers, Arc::new(Kept)).unwrap() }
+    }
+
+    async fn shown(&self) -> Result<String, ToolRefusal> {
+        let assertion = SecretText::parse(ASSERTION).unwrap();
+        self.upstreams.shown("crm", assertion).await.map(|token| token.expose().to_owned())
+    }
+
+    fn asked(&self) -> usize {
+        self.peer.asked.lock().unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_is_exchanged_for_a_token_that_is_kept_nowhere() {
+    let stand = Stand::new(Vec::new(), |_| {}).await;
+    assert_eq!(stand.shown().await.unwrap(), "of-the-realm");
+    assert_eq!(stand.shown().await.unwrap(), "of-the-realm");
+    let asked = stand.peer.asked.lock().unwrap().clone();
+    let [first, second] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!(first, second, "each request has a token of its own");
+    let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+    assert_eq!(first.2, format!("grant_type={grant}&assertion={ASSERTION}&scope=crm%20read"));
+    // custody-gw:s%3Acanary%25 in base 64.
+    assert_eq!((first.0.as_str(), first.1.as_str()), ("/token", "Basic Y3VzdG9keS1ndzpzJTNBY2FuYXJ5JTI1"));
+    // A server that has no such exchange is shown the token itself.
+    let own = SecretText::parse("of-our-own").unwrap();
+    assert_eq!(stand.upstreams.shown("another", own).await.unwrap().expose(), "of-our-own");
+}
+
+#[rstest]
+#[case::granted(says(200, GOOD), "ok", 1)]
+#[case::the_largest_answer(says(200, &format!("{GOOD}{}", " ".repeat(65_536 - GOOD.len()))), "ok", 1)]
+#[case::too_large(says(200, &format!("{GOOD}{}", " ".repeat(65_537 - GOOD.len()))), "EXCHANGE_REFUSED", 1)]
+#[case::no_such_user(
+    says(400, r#"{"error":"invalid_grant","error_description":"User not found"}"#),
+    "EXCHANGE_REFUSED",
+    1
+)]
+#[case::not_our_client(says(401, r#"{"error":"invalid_client"}"#), "EXCHANGE_REFUSED", 1)]
+#[case::sent_elsewhere(says(307, ""), "EXCHANGE_REFUSED", 1)]
+#[case::a_page(says(200, "<html>"), "EXCHANGE_REFUSED", 1)]
+#[case::no_token(says(200, r#"{"token_type":"Bearer"}"#), "EXCHANGE_REFUSED", 1)]
+#[case::another_kind(says(200, r#"{"access_token":"x","token_type":"DPoP"}"#), "EXCHANGE_REFUSED", 1)]
+#[case::no_header(says(200, r#"{"access_token":"x\ny","token_type":"bearer"}"#), "EXCHANGE_REFUSED", 1)]
+#[case::down(says(503, "down"), "EXCHANGE_UNAVAILABLE", 1)]
+#[case::too_often(says(429, ""), "EXCHANGE_UNAVAILABLE", 1)]
+#[case::broke_once(vec![Says::Break], "ok", 2)]
+#[case::broke_twice(vec![Says::Break, Says::Break], "EXCHANGE_UNAVAILABLE", 2)]
+#[tokio::test]
+async fn each_answer_has_its_name_and_is_asked_for_once(
+    #[case] says: Vec<Says>,
+    #[case] expected: &str,
+    #[case] asked: usize,
+) {
+    let stand = Stand::new(says, |_| {}).await;
+    let told = stand.shown().await;
+    assert_eq!(told.as_ref().map_or_else(|no| no.code, |_| "ok"), expected, "{told:?}");
+    assert_eq!(stand.asked(), asked);
+    assert!(stand.peer.asked.lock().unwrap().iter().all(|(path, ..)| path == "/token"), "no redirect is followed");
+    assert_eq!(stand.shown().await.unwrap(), "of-the-realm", "beside it the honest one");
+}
+
+#[tokio::test]
+async fn a_silent_endpoint_is_waited_for_and_no_longer() {
+    let stand = Stand::new(vec![Says::Nothing], |config| config.timeout_ms = 300).await;
+    let told = stand.shown().await.unwrap_err();
+    assert!(told.code == "EXCHANGE_UNAVAILABLE" && told.detail.contains("300 ms"), "{told:?}");
+    assert_eq!(stand.asked(), 1);
+    let gone = Stand::new(Vec::new(), |config| {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        config.exchange.as_mut().unwrap().token_url = format!("http://{nobody}/token");
+    })
+    .await;
+    let told = gone.shown().await.unwrap_err();
+    assert!(told.code == "EXCHANGE_UNAVAILABLE" && told.detail.contains("cannot be reached"), "{told:?}");
+}
+
+/// What is said to an agent and written down holds neither the assertion nor the client's secret.
+#[rstest]
+#[case::what_it_says(
+    r#"{"error":"invalid_grant","error_description":"Token reuse\ndetected"}"#,
+    "invalid_grant: Token reuse?detected"
+)]
+#[case::not_forever(&format!(r#"{{"error":"{}"}}"#, "x".repeat(60_000)), &"x".repeat(200))]
+#[case::t04_the_assertion(&format!(r#"{{"error":"e","error_description":"no {ASSERTION}"}}"#), "answered 400")]
+#[case::t04_the_secret(r#"{"error":"e","error_description":"no s:canary%"}"#, "answered 400")]
+#[case::no_error("{}", "answered 400")]
+#[tokio::test]
+async fn an_error_repeats_no_secret(#[case] text: &str, #[case] ends: &str) {
+    let stand = Stand::new(says(400, text), |_| {}).await;
+    let told = stand.shown().await.unwrap_err();
+    assert!(told.detail.ends_with(ends), "{told:?}");
+    assert!(!told.detail.contains("canary") && !told.detail.contains(ASSERTION) && told.detail.len() < 300);
+}
+
+#[tokio::test]
+async fn without_the_clients_secret_nothing_is_sent() {
+    let change = |config: &mut ServerConfig| config.exchange.as_mut().unwrap().client_secret_ref = "secret://no".into();
+    let stand = Stand::new(Vec::new(), change).await;
+    assert_eq!((stand.shown().await.unwrap_err().code, stand.asked()), ("SECRET_MISSING", 0));
+}
+
+#[rstest]
+#[case::honest("/exchange/issuer", json!("https://id.test"), true)]
+#[case::this_machine("/exchange/token_url", json!("http://localhost:8080/token"), true)]
+#[case::without_tls("/exchange/token_url", json!("http://id.test/token"), false)]
+#[case::a_user_in_it("/exchange/token_url", json!("https://a@id.test/token"), false)]
+#[case::no_issuer("/exchange/issuer", json!("acme"), false)]
+#[case::a_value("/exchange/client_secret_ref", json!("hunter2"), false)]
+#[case::no_client("/exchange/client_id", json!(""), false)]
+#[case::a_newline("/exchange/scope", json!("crm\nread"), false)]
+#[case::users("/exchange/users", json!({ "u_jane": "7b0e2c1a" }), true)]
+#[case::no_id("/exchange/users", json!({ "u_jane": "" }), false)]
+#[case::a_space("/exchange/users", json!({ "u_jane": "jane doe" }), false)]
+#[case::a_secret_too("/cred_ref", json!("secret://mail"), false)]
+#[case::own_tokens_too("/audience", json!("https://crm.test/mcp"), false)]
+fn an_exchange_is_checked_before_it_is_used(#[case] at: &str, #[case] value: Value, #[case] good: bool) {
+    let mut one = json!(config("127.0.0.1:9".parse().unwrap()));
+    *one.pointer_mut(at).unwrap() = value;
+    let one: ServerConfig = serde_json::from_value(one).unwrap();
+    // Two servers may stand behind one authorization server.
+    let two = BTreeMap::from([("crm".to_owned(), one.clone()), ("erp".to_owned(), one)]);
+    assert_eq!(check(&two).is_ok(), good, "{:?}", check(&two).err());
+    let many: BTreeMap<String, String> = (0..10_001).map(|n| (format!("u_{n}"), n.to_string())).collect();
+    let mut full = two["crm"].clone();
+    full.exchange.as_mut().unwrap().users = Some(many);
+    assert!(check(&BTreeMap::from([("crm".to_owned(), full)])).is_err());
+}
