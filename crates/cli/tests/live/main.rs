@@ -14,6 +14,7 @@ mod crash_tool;
 mod doors;
 mod envoy;
 mod grants;
+mod keycloak;
 mod launcher;
 mod leaks;
 mod ledger;
