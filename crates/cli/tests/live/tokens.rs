@@ -126,6 +126,8 @@ impl Place {
             stack.launch(&["--runner", "misbehave", "--as", "u_jane", "--tool", "mail__send", "silent"]).await;
         stack.running(&dispatch).await;
         let url = stack.up_file()["http_url"].as_str().unwrap().to_owned();
+        // Another test may have done this already, with the same.
+        let _there = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let place = Place { stack, mail, http, url, server: format!("http://{at}/mcp"), dispatch };
         place.publish().await;
