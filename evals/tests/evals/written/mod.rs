@@ -1,6 +1,7 @@
 //! The written scenarios: one script each, and every mutant is the same script with one lie in it.
 
 mod approvals;
+mod behind;
 mod crash;
 mod effects;
 mod grants;
@@ -50,4 +51,5 @@ pub(crate) const SCRIPTS: &[Script] = &[
     approvals::EXACT,
     approvals::PROPOSES,
     tokens::BOUNDS,
+    behind::RESOLVES,
 ];
