@@ -158,7 +158,8 @@ async fn revoke(at: &Installation, one: &Under) -> CliResult<(f64, f64)> {
     let mut refused = one.refused.clone();
     let felt = async {
         match refused.wait_for(Option::is_some).await.map_err(failed)?.clone() {
-            Some((at, code)) if code == "GRANT_REVOKED" => Ok(at),
+            // The gateway's own fold says it, or the token service, which asks the ledger's leader and may know it before.
+            Some((at, code)) if matches!(code.as_str(), "GRANT_REVOKED" | "TOKEN_REFUSED") => Ok(at),
             other => Err(failed(format!("refused in another way: {other:?}"))),
         }
     };

@@ -12,7 +12,7 @@ use crate::render::notice;
 use bytes::Bytes;
 use custody_contracts::events::Kind;
 use custody_ledger::{Entity, Log};
-use custody_streams::accounts::ServiceUser;
+use custody_streams::accounts::{ServiceUser, SyncInterval};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,7 +69,7 @@ async fn measure(place: &Place, runners: &Path, args: &ToolArgs) -> CliResult<(P
     let more = server.configuration();
     let wanted = Wanted { name: "t", runners, runner: &args.runner, pool: 0, running: 0, more: &more };
     let at = Installation::start(place, wanted).await?;
-    let result = Box::pin(Bench::new(&at, &server)).await;
+    let result = Box::pin(Bench::new(&at, &server, place)).await;
     let result = match result {
         Ok(mut bench) => bench.all(args.calls).await,
         Err(error) => Err(error),
@@ -106,7 +106,7 @@ pub(super) async fn granted(at: &Installation, subject: &str) -> CliResult<Strin
 }
 
 impl Bench {
-    async fn new(at: &Installation, server: &Server) -> CliResult<Bench> {
+    async fn new(at: &Installation, server: &Server, place: &Place) -> CliResult<Bench> {
         offer(at).await?;
         let subject = own_subject();
         granted(at, &subject).await?;
@@ -116,7 +116,9 @@ impl Bench {
             boxed.called(TOOL, n).await?;
         }
         let records = records(at, &launched).await?;
-        let admin = at.target.connect(ServiceUser::Admin).await?;
+        // A nats-server of its own on the same disk: that of the installation has given all its room to its own streams.
+        let bare = place.server("bare", &[], SyncInterval::Always).await?;
+        let admin = bare.connect(ServiceUser::Admin).await.map_err(failed)?;
         let stream = async_nats::jetstream::new(admin.client().clone());
         let config = async_nats::jetstream::stream::Config {
             name: BARE_STREAM.to_owned(),
