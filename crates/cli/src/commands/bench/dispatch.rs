@@ -5,9 +5,9 @@ mod bare;
 mod cost;
 mod measure;
 
-use super::install::{self, Installation, Wanted};
+use super::install::{Installation, Wanted, in_a_place};
 use super::{Place, Target, failed, round};
-use crate::error::{CliError, CliResult, exit};
+use crate::error::CliResult;
 use crate::render::{Render, col, notice};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -80,19 +80,10 @@ impl Row {
 }
 
 pub(crate) async fn run(render: &Render, config: &crate::config::Config, args: DispatchArgs) -> CliResult {
-    if cfg!(debug_assertions) {
-        notice("this is a debug build: cargo run --release -p custody-cli -- bench dispatch");
-    }
-    let place = Place::make(args.dir.clone())?;
-    notice(format!("measuring in {}", place.folder.display()));
     let runners = config.runners_folder();
-    let result = tokio::select! {
-        result = Box::pin(all(&place, &runners, &args)) => result,
-        _ = tokio::signal::ctrl_c() => Err(CliError::exit_only(exit::INTERRUPTED)),
-    };
-    install::sweep(&place.folder).await;
-    place.clear().await;
-    print(render, &args, &result?)
+    let measure = async |place: &Place| Box::pin(all(place, &runners, &args)).await;
+    let rows = in_a_place("dispatch", args.dir.clone(), measure).await?;
+    print(render, &args, &rows)
 }
 
 async fn all(place: &Place, runners: &std::path::Path, args: &DispatchArgs) -> CliResult<Vec<Row>> {

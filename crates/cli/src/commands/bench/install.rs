@@ -5,6 +5,7 @@ use crate::client::{Operator, Target};
 use crate::commands::run::{own_subject, unit};
 use crate::error::{CliError, CliResult, exit};
 use crate::private::{self, Private};
+use crate::render::notice;
 use crate::server::clock::now_ms;
 use crate::server::local::CLI_LAUNCHER;
 use custody_contracts::box_protocol::FrameBody;
@@ -328,8 +329,28 @@ async fn watch_output(_open: Connection, mut subscription: async_nats::Subscribe
     }
 }
 
+/// Measures with installations in a place of their own, which is cleared whatever came of it, also an interruption.
+pub(super) async fn in_a_place<T>(
+    name: &str,
+    dir: Option<PathBuf>,
+    measure: impl AsyncFnOnce(&Place) -> CliResult<T>,
+) -> CliResult<T> {
+    if cfg!(debug_assertions) {
+        notice(format!("this is a debug build: cargo run --release -p custody-cli -- bench {name}"));
+    }
+    let place = Place::make(dir)?;
+    notice(format!("measuring in {}{}", place.folder.display(), super::in_memory(&place.folder)));
+    let result = tokio::select! {
+        result = measure(&place) => result,
+        _ = tokio::signal::ctrl_c() => Err(CliError::exit_only(exit::INTERRUPTED)),
+    };
+    sweep(&place.folder).await;
+    place.clear().await;
+    result
+}
+
 /// Ends what an interrupted measurement left in its folders.
-pub(super) async fn sweep(folder: &Path) {
+async fn sweep(folder: &Path) {
     for name in NAMES {
         private::sweep(&folder.join(name)).await;
     }

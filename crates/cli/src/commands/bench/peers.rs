@@ -153,10 +153,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
-/// The code of a refusal; `None` for an answer that is none.
+/// Why a call was refused: its code, or the token service's where that one refused; `None` for an answer that is none.
 pub(super) fn refusal(answer: &Value) -> Option<&str> {
     let error = answer.get("error")?;
-    Some(error.pointer("/data/code").and_then(Value::as_str).unwrap_or("INTERNAL"))
+    let by_token_service = error.get("message").and_then(Value::as_str).and_then(|m| m.strip_prefix("TOKEN_REFUSED: "));
+    let code = by_token_service.and_then(|why| why.split(':').next());
+    Some(code.or_else(|| error.pointer("/data/code").and_then(Value::as_str)).unwrap_or("INTERNAL"))
 }
 
 #[cfg(test)]
@@ -174,5 +176,8 @@ mod tests {
         custody_contracts::catalogue::check("tool.v1", "Tool", &Server::document()).unwrap();
         let refused = json!({ "error": { "data": { "code": "GRANT_REVOKED" } } });
         assert_eq!((refusal(&refused), refusal(&json!({ "result": {} }))), (Some("GRANT_REVOKED"), None));
+        // The token service may know of a revocation before the gateway's own fold.
+        let by_token_service = json!({ "error": { "message": "TOKEN_REFUSED: GRANT_REVOKED: the grant was revoked", "data": { "code": "TOKEN_REFUSED" } } });
+        assert_eq!(refusal(&by_token_service), Some("GRANT_REVOKED"));
     }
 }

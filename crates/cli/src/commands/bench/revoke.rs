@@ -3,13 +3,13 @@
 //! of a gateway that hears no revocations any more.
 
 use super::dispatch::{Row, quantile};
-use super::install::{self, Installation, Launched, Wanted};
+use super::install::{Installation, Launched, Wanted, in_a_place};
 use super::peers::{Client, Server, TOOL, refusal};
 use super::tool::{granted, offer};
 use super::{Place, Target, failed, show};
 use crate::commands::Ctx;
 use crate::commands::runner::engine;
-use crate::error::{CliError, CliResult, exit};
+use crate::error::CliResult;
 use crate::render::notice;
 use custody_ports::containers::Containers;
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,18 +52,8 @@ struct Under {
 }
 
 pub(super) async fn run(ctx: &Ctx, runners: &Path, args: RevokeArgs) -> CliResult {
-    if cfg!(debug_assertions) {
-        notice("this is a debug build: cargo run --release -p custody-cli -- bench revoke");
-    }
-    let place = Place::make(args.dir.clone())?;
-    notice(format!("measuring in {}{}", place.folder.display(), super::in_memory(&place.folder)));
-    let result = tokio::select! {
-        result = Box::pin(measure(&place, runners, &args)) => result,
-        _ = tokio::signal::ctrl_c() => Err(CliError::exit_only(exit::INTERRUPTED)),
-    };
-    install::sweep(&place.folder).await;
-    place.clear().await;
-    let rows = result?;
+    let measure = async |place: &Place| Box::pin(measure(place, runners, &args)).await;
+    let rows = in_a_place("revoke", args.dir.clone(), measure).await?;
     let mut what = Map::from_iter([("dispatches".to_owned(), json!(args.dispatches))]);
     what.extend(rows.iter().map(|row| (row.name.clone(), super::round(row.ours))));
     let rows: Vec<Value> = rows.iter().map(Row::value).collect();
@@ -158,8 +148,7 @@ async fn revoke(at: &Installation, one: &Under) -> CliResult<(f64, f64)> {
     let mut refused = one.refused.clone();
     let felt = async {
         match refused.wait_for(Option::is_some).await.map_err(failed)?.clone() {
-            // The gateway's own fold says it, or the token service, which asks the ledger's leader and may know it before.
-            Some((at, code)) if matches!(code.as_str(), "GRANT_REVOKED" | "TOKEN_REFUSED") => Ok(at),
+            Some((at, code)) if code == "GRANT_REVOKED" => Ok(at),
             other => Err(failed(format!("refused in another way: {other:?}"))),
         }
     };

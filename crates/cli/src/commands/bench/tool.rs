@@ -2,12 +2,12 @@
 //! must leave cost at the least. Both are paced alike, below the rate that a dispatch may call with.
 
 use super::drive::{Pair, TRIES_MAX, paced};
-use super::install::{self, Installation, Launched, Wanted};
+use super::install::{Installation, Launched, Wanted, in_a_place};
 use super::peers::{Client, Server, TOOL};
 use super::{Place, Target, failed, round, row, show};
 use crate::commands::Ctx;
 use crate::commands::run::own_subject;
-use crate::error::{CliError, CliResult, exit};
+use crate::error::CliResult;
 use crate::render::notice;
 use bytes::Bytes;
 use custody_contracts::events::Kind;
@@ -40,18 +40,8 @@ pub(crate) struct ToolArgs {
 }
 
 pub(super) async fn run(ctx: &Ctx, runners: &Path, args: ToolArgs) -> CliResult {
-    if cfg!(debug_assertions) {
-        notice("this is a debug build: cargo run --release -p custody-cli -- bench tool");
-    }
-    let place = Place::make(args.dir.clone())?;
-    notice(format!("measuring in {}{}", place.folder.display(), super::in_memory(&place.folder)));
-    let result = tokio::select! {
-        result = Box::pin(measure(&place, runners, &args)) => result,
-        _ = tokio::signal::ctrl_c() => Err(CliError::exit_only(exit::INTERRUPTED)),
-    };
-    install::sweep(&place.folder).await;
-    place.clear().await;
-    let (pair, direct) = result?;
+    let measure = async |place: &Place| Box::pin(measure(place, runners, &args)).await;
+    let (pair, direct) = in_a_place("tool", args.dir.clone(), measure).await?;
     let at = |what: &str, quantile: f64, target: Target| {
         let what = format!("a tool call, {what}");
         row(&what, "ms", pair.ours.quantile_ms(quantile), pair.bare_ms(quantile), target, Some(&pair))
