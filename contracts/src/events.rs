@@ -8,6 +8,7 @@ use crate::grant::GrantEvent;
 use crate::ids::{DispatchId, GrantId, LauncherId, RunnerName, SessionId, Subject, UnixMillis};
 use crate::isolation::{Isolation, Sockets};
 use crate::runner::{Resources, Runner, SessionKind};
+use crate::sealed::{Sealed, SubjectKeyChanged};
 use crate::token::{TokenEvent, TokenKeyChanged};
 use crate::unit::{InputTrust, Invocation};
 use crate::workspace::{MountBase, RunCommit, WorkspaceEvent};
@@ -261,6 +262,9 @@ pub struct DispatchAdmitted {
     pub grant: GrantCheck,
     /// Whether the message was signed.
     pub signature: SignatureCheck,
+    /// The words of the start under the person's key; then the unit holds none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
 }
 
 /// A dispatch was refused; refusals are events too.
@@ -310,7 +314,7 @@ pub struct FollowUpAccepted {
     /// What was found of the message's signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureCheck>,
-    /// Digest of the text.
+    /// Digest of the text as it is kept, sealed with the person's key.
     pub digest: String,
     /// Its size.
     pub bytes: u64,
@@ -962,6 +966,8 @@ pub enum KeyEvent {
     Retired(KeyRetired),
     /// A key for tokens came into another state.
     TokenKey(TokenKeyChanged),
+    /// A person's key came into another state.
+    Subject(SubjectKeyChanged),
 }
 
 /// The tree over the first `size` ledger messages was signed.
@@ -1027,7 +1033,7 @@ pub enum DecodeError {
 }
 
 /// (CloudEvents type, shape of ledger.v2) of every event, in the order of the contract.
-pub const TYPES: [(&str, &str); 37] = [
+pub const TYPES: [(&str, &str); 38] = [
     ("custody.dispatch.admitted.v1", "DispatchAdmitted"),
     ("custody.dispatch.refused.v1", "DispatchRefused"),
     ("custody.dispatch.stop_requested.v1", "DispatchStopRequested"),
@@ -1065,6 +1071,7 @@ pub const TYPES: [(&str, &str); 37] = [
     ("custody.key.token_key_changed.v1", "TokenKeyChanged"),
     ("custody.token.issued.v1", "TokenIssued"),
     ("custody.token.refused.v1", "TokenRefused"),
+    ("custody.key.subject_key_changed.v1", "SubjectKeyChanged"),
 ];
 
 fn data<'a, T: Deserialize<'a>>(shape: &'static str, raw: &'a str) -> Result<T, DecodeError> {
@@ -1140,6 +1147,7 @@ impl LedgerEvent {
             "custody.approval.decided.v1" => L::Approval(ApprovalEvent::Decided(data("ApprovalDecided", raw)?)),
             "custody.approval.expired.v1" => L::Approval(ApprovalEvent::Expired(data("ApprovalExpired", raw)?)),
             "custody.key.token_key_changed.v1" => L::Key(KeyEvent::TokenKey(data("TokenKeyChanged", raw)?)),
+            "custody.key.subject_key_changed.v1" => L::Key(KeyEvent::Subject(data("SubjectKeyChanged", raw)?)),
             "custody.token.issued.v1" => L::Token(TokenEvent::Issued(Box::new(data("TokenIssued", raw)?))),
             "custody.token.refused.v1" => L::Token(TokenEvent::Refused(data("TokenRefused", raw)?)),
             other => return Err(DecodeError::UnknownType(other.chars().take(120).collect())),
@@ -1187,6 +1195,7 @@ impl LedgerEvent {
             L::Key(KeyEvent::TokenKey(_)) => 34,
             L::Token(TokenEvent::Issued(_)) => 35,
             L::Token(TokenEvent::Refused(_)) => 36,
+            L::Key(KeyEvent::Subject(_)) => 37,
         };
         TYPES[index]
     }
@@ -1248,6 +1257,7 @@ impl LedgerEvent {
             L::Approval(ApprovalEvent::Decided(e)) => serde_json::to_value(e),
             L::Approval(ApprovalEvent::Expired(e)) => serde_json::to_value(e),
             L::Key(KeyEvent::TokenKey(e)) => serde_json::to_value(e),
+            L::Key(KeyEvent::Subject(e)) => serde_json::to_value(e),
             L::Token(TokenEvent::Issued(e)) => serde_json::to_value(e),
             L::Token(TokenEvent::Refused(e)) => serde_json::to_value(e),
         }
@@ -1257,6 +1267,7 @@ impl LedgerEvent {
     pub fn subject(&self) -> Option<&Subject> {
         match self {
             LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) => Some(&e.unit.identity.subject),
+            LedgerEvent::Key(KeyEvent::Subject(e)) => Some(&e.subject),
             _ => None,
         }
     }

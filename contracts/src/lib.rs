@@ -20,6 +20,7 @@ pub mod launch;
 pub mod messages;
 pub mod runner;
 pub mod seal;
+pub mod sealed;
 pub mod token;
 pub mod tool;
 pub mod unit;

@@ -136,6 +136,8 @@ impl Projection for Audit {
                     anomaly(state, recorded, "a call was decided about of a dispatch that no runtime claimed");
                 }
             }
+            // Counted above; what it means for what is shown is the other folds' matter.
+            LedgerEvent::Key(KeyEvent::Subject(_)) => {}
             LedgerEvent::Key(KeyEvent::TokenKey(e)) => {
                 let row = state.edit(&["key/", &e.kid].concat());
                 row.key_role = Some("tokens".to_owned());

@@ -1,7 +1,8 @@
 //! Every dispatch and where it stands.
 
 use crate::table::{Table, folded_table};
-use custody_contracts::events::{DispatchEvent, LedgerEvent, OutputRef, RunEvent, Usage};
+use custody_contracts::events::{DispatchAdmitted, DispatchEvent, KeyEvent, LedgerEvent, OutputRef, RunEvent, Usage};
+use custody_contracts::sealed::{ERASED, SubjectKeyState};
 use custody_contracts::unit::{Entrypoint, Start};
 use custody_ledger::{Projection, Recorded};
 use serde::{Deserialize, Serialize};
@@ -122,13 +123,16 @@ pub struct Dispatches;
 
 impl Projection for Dispatches {
     const NAME: &'static str = "dispatches";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     type State = Table<DispatchRow>;
 
     fn apply(state: &mut Self::State, recorded: &Recorded) {
         match &recorded.event {
             Some(LedgerEvent::Dispatch(event)) => on_dispatch(state, recorded, event),
             Some(LedgerEvent::Run(event)) => on_run(state, recorded, event),
+            Some(LedgerEvent::Key(KeyEvent::Subject(e))) if e.state == SubjectKeyState::Erased => {
+                erase(state, e.subject.as_str());
+            }
             Some(
                 LedgerEvent::Effect(_)
                 | LedgerEvent::Launcher(_)
@@ -163,7 +167,7 @@ fn on_dispatch(state: &mut Table<DispatchRow>, recorded: &Recorded, event: &Disp
             row.session = Some(e.session.to_string());
             row.runner = Some(e.runner.name.to_string());
             row.image = Some(e.runner.image.clone());
-            row.what = first_words(&e.unit.start);
+            row.what = first_words(e);
             row.grant.clone_from(&recorded.envelope.grant);
             row.turns_max = e.unit.limits.as_ref().and_then(|l| l.turns);
             row.decided_at.clone_from(&recorded.envelope.time);
@@ -251,9 +255,22 @@ fn on_run(state: &mut Table<DispatchRow>, recorded: &Recorded, event: &RunEvent)
     }
 }
 
+/// What a person asked before their key was destroyed is shown no more, whatever this fold read of it meanwhile.
+fn erase(state: &mut Table<DispatchRow>, subject: &str) {
+    let of = |(id, row): (&str, &DispatchRow)| {
+        (row.subject.as_deref() == Some(subject) && !row.what.is_empty()).then(|| id.to_owned())
+    };
+    let theirs: Vec<String> = state.iter().filter_map(of).collect();
+    for id in theirs {
+        state.edit(&id).what = ERASED.to_owned();
+    }
+}
+
 /// The first 80 characters of the prompt on one line, control characters shown as spaces.
-fn first_words(start: &Start) -> String {
-    let text = match start {
+fn first_words(admitted: &DispatchAdmitted) -> String {
+    let text = match &admitted.unit.start {
+        // Whoever could open it has put the words back into the unit before they are folded.
+        _ if admitted.sealed.is_some() => ERASED,
         Start::Entrypoint(Entrypoint::Inline(text)) => text.as_str(),
         Start::Entrypoint(Entrypoint::Path(path)) => path.as_str(),
         Start::Session(turn) => turn.inline.as_deref().unwrap_or(""),

@@ -135,6 +135,10 @@ fn of_event(event: &LedgerEvent) -> Said {
         LedgerEvent::Key(KeyEvent::TokenKey(e)) => {
             said("ok", None, None, format!("{} is {}: {}", e.kid, e.state.as_str(), e.why))
         }
+        LedgerEvent::Key(KeyEvent::Subject(e)) => {
+            let key = e.key.as_deref().unwrap_or("no key");
+            said("ok", None, None, format!("{} is {}: {key} by {}", e.subject, e.state.as_str(), e.by))
+        }
         LedgerEvent::Token(e) => on_token(e),
         LedgerEvent::Checkpoint(CheckpointEvent::Signed(e)) => {
             said("ok", None, None, format!("{} messages, root {}", e.size, e.root))

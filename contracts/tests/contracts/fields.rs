@@ -64,6 +64,7 @@ const FIXED: &[&str] = &[
     "box.v2 WorkerMessage /type",
     "error.v1 Error /schema",
     "ledger.v2 DispatchAdmitted /grant",
+    "ledger.v2 DispatchAdmitted /sealed/alg",
     "ledger.v2 GrantIssued /grant/redelegation_depth",
     "ledger.v2 RunFinished /parked",
     "ledger.v2 WorkspaceRegistered /workspace/encryption/scheme",

@@ -1,11 +1,13 @@
 //! A signing key: introduced once, retired once. A key for tokens is one of its own: it goes from next to active to
-//! retiring to retired, skips what it must, and never comes back.
+//! retiring to retired, skips what it must, and never comes back. The key of a person is one of its own too: it is there
+//! without an event, is to be destroyed, is destroyed, and may be followed by another one.
 
 #[cfg(test)]
 mod tests;
 
 use crate::events::OfKey;
 use custody_contracts::events::{KeyEvent, KeyIntroduced, KeyRetired};
+use custody_contracts::sealed::{SubjectKeyChanged, SubjectKeyState};
 use custody_contracts::token::{TokenKeyChanged, TokenKeyState};
 use custody_ledger::Decider;
 
@@ -16,12 +18,19 @@ pub struct KeyState {
     retired: bool,
     /// What it last was, when it is a key for tokens.
     token: Option<TokenKeyChanged>,
+    /// What it last was, when it is a person's.
+    person: Option<SubjectKeyChanged>,
 }
 
 impl KeyState {
     /// What it last was, when it is a key for tokens.
     pub fn token(&self) -> Option<&TokenKeyChanged> {
         self.token.as_ref()
+    }
+
+    /// What it last was, when it is a person's.
+    pub fn person(&self) -> Option<&SubjectKeyChanged> {
+        self.person.as_ref()
     }
 }
 
@@ -34,6 +43,8 @@ pub enum KeyCommand {
     Retire(KeyRetired),
     /// Bring a key for tokens into a state.
     Turn(TokenKeyChanged),
+    /// Bring a person's key into a state.
+    Person(SubjectKeyChanged),
 }
 
 /// Why not.
@@ -45,7 +56,8 @@ pub enum KeyRefusal {
     /// Nobody introduced it.
     #[error("key {0} was never introduced")]
     Unknown(String),
-    /// A key for tokens goes forward only, and begins as next.
+    /// A key for tokens goes forward only, and begins as next. A person's is destroyed after it was to be, and another one
+    /// follows a destroyed one only.
     #[error("key {kid} is {is} and cannot become {wanted}")]
     State {
         /// The key.
@@ -73,6 +85,7 @@ impl Decider for Key {
     fn decide(state: &KeyState, command: KeyCommand) -> Result<Vec<OfKey>, KeyRefusal> {
         match command {
             KeyCommand::Turn(to) => turn(state, to),
+            KeyCommand::Person(to) => person(state, to),
             KeyCommand::Introduce(key) if state.token.is_some() => Err(KeyRefusal::Another(key.kid)),
             KeyCommand::Introduce(key) if state.retired => Err(KeyRefusal::Retired(key.kid)),
             KeyCommand::Introduce(_) if state.introduced.is_some() => Ok(Vec::new()),
@@ -88,6 +101,7 @@ impl Decider for Key {
             KeyEvent::Introduced(e) => state.introduced = Some(e.clone()),
             KeyEvent::Retired(_) => state.retired = true,
             KeyEvent::TokenKey(e) => state.token = Some(e.clone()),
+            KeyEvent::Subject(e) => state.person = Some(e.clone()),
         }
         state
     }
@@ -104,5 +118,20 @@ fn turn(state: &KeyState, to: TokenKeyChanged) -> Result<Vec<OfKey>, KeyRefusal>
         // What never signed has nothing to wait for.
         Some(was) if was.state == TokenKeyState::Next && to.state == TokenKeyState::Retiring => no("next"),
         None | Some(_) => Ok(vec![OfKey(KeyEvent::TokenKey(to))]),
+    }
+}
+
+fn person(state: &KeyState, to: SubjectKeyChanged) -> Result<Vec<OfKey>, KeyRefusal> {
+    use SubjectKeyState::{Active, Erased, Erasing};
+    let kid = SubjectKeyChanged::entity_id(&to.subject);
+    let was = state.person.as_ref();
+    if state.introduced.is_some() || state.token.is_some() || was.is_some_and(|was| was.subject != to.subject) {
+        return Err(KeyRefusal::Another(kid));
+    }
+    match (was.map_or(Active, |was| was.state), to.state) {
+        // Whoever asks again for what is under way or done asks for nothing more.
+        (Erasing | Erased, Erasing) | (Erased, Erased) | (Active, Active) => Ok(Vec::new()),
+        (Active, Erasing) | (Erasing, Erased) | (Erased, Active) => Ok(vec![OfKey(KeyEvent::Subject(to))]),
+        (is, wanted) => Err(KeyRefusal::State { kid, is: is.as_str(), wanted: wanted.as_str() }),
     }
 }

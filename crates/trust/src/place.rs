@@ -2,6 +2,7 @@
 //! it. Must never take a subject's word for what an event is about.
 
 use custody_contracts::events::{DispatchEvent, KeyEvent, LauncherEvent, LedgerEvent, RunEvent};
+use custody_contracts::sealed::SubjectKeyChanged;
 use custody_ledger::Recorded;
 
 /// Whether an event stands on the subject of the entity that its signed bytes name; one whose bytes name none may stand
@@ -32,6 +33,7 @@ fn entity_id(event: &LedgerEvent) -> Option<String> {
         LedgerEvent::Key(KeyEvent::Introduced(e)) => e.kid.clone(),
         LedgerEvent::Key(KeyEvent::Retired(e)) => e.kid.clone(),
         LedgerEvent::Key(KeyEvent::TokenKey(e)) => e.kid.clone(),
+        LedgerEvent::Key(KeyEvent::Subject(e)) => SubjectKeyChanged::entity_id(&e.subject),
         LedgerEvent::Token(e) => e.id().to_owned(),
         LedgerEvent::Workspace(e) => e.workspace().to_string(),
         LedgerEvent::Grant(e) => e.grant().to_string(),

@@ -4,8 +4,9 @@
 //! message id that was used before; their words are repeated here because a replay must not depend on the loops.
 
 use crate::slice::LaunchLine;
-use custody_contracts::events::{DispatchEvent, DispatchRefused, LedgerEvent, RunnerRef};
+use custody_contracts::events::{DispatchAdmitted, DispatchEvent, DispatchRefused, LedgerEvent, RunnerRef};
 use custody_contracts::ids::{DispatchId, LauncherId, UnixMillis};
+use custody_contracts::sealed::{SEALED, set_words};
 use custody_domain::admission::{
     Asked, Grants, Installed, Mounts, Refusal, RunnerEntry, dispatch_id, event_id, judge as rules, launch_ref, read,
 };
@@ -82,7 +83,7 @@ pub(super) fn judge(
         // How much may wait or run is configuration, which no log holds: for want of room a launch may be refused that the
         // rules would let in, and for nothing else.
         Ok(_) if let Some(full) = for_want_of_room(recorded) => DispatchCommand::Refuse(full),
-        Ok(permit) => DispatchCommand::Admit(Box::new(permit.into_event())),
+        Ok(permit) => DispatchCommand::Admit(Box::new(sealed_as(permit.into_event(), recorded))),
         Err(refusal) => DispatchCommand::Refuse(DispatchRefused {
             dispatch: dispatch.clone(),
             launch: origin.clone(),
@@ -104,6 +105,17 @@ pub(super) fn judge(
         return Ok(Judged { dispatch, launcher, subject, command: DispatchCommand::Refuse(refused) });
     }
     Ok(Judged { dispatch, launcher, subject, command })
+}
+
+/// Sealing needs the person's key, which no log holds: the words of a launch are compared as far as both have them.
+fn sealed_as(mut judged: DispatchAdmitted, recorded: &LedgerEvent) -> DispatchAdmitted {
+    if let LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) = recorded
+        && e.sealed.is_some()
+    {
+        set_words(&mut judged.unit.start, SEALED.to_owned());
+        judged.sealed.clone_from(&e.sealed);
+    }
+    judged
 }
 
 fn for_want_of_room(recorded: &LedgerEvent) -> Option<DispatchRefused> {

@@ -15,6 +15,7 @@ use custody_contracts::events::{
 };
 use custody_contracts::grant::GrantEvent;
 use custody_contracts::ids::UnixMillis;
+use custody_contracts::sealed::SubjectKeyChanged;
 use custody_contracts::token::{TokenEvent, TokenIssued};
 use custody_contracts::workspace::WorkspaceEvent;
 use custody_domain::approval::{ApprovalCommand, ApprovalState, Approvals, Decide};
@@ -194,11 +195,12 @@ impl States<'_> {
             }
             LedgerEvent::Key(key) => {
                 let (id, command) = match key {
-                    KeyEvent::Introduced(e) => (&e.kid, KeyCommand::Introduce(e.clone())),
-                    KeyEvent::Retired(e) => (&e.kid, KeyCommand::Retire(e.clone())),
-                    KeyEvent::TokenKey(e) => (&e.kid, KeyCommand::Turn(e.clone())),
+                    KeyEvent::Introduced(e) => (e.kid.clone(), KeyCommand::Introduce(e.clone())),
+                    KeyEvent::Retired(e) => (e.kid.clone(), KeyCommand::Retire(e.clone())),
+                    KeyEvent::TokenKey(e) => (e.kid.clone(), KeyCommand::Turn(e.clone())),
+                    KeyEvent::Subject(e) => (SubjectKeyChanged::entity_id(&e.subject), KeyCommand::Person(e.clone())),
                 };
-                compare::<Key>(event, known, id, &state(&self.keys, id), command, &[])
+                compare::<Key>(event, known, &id, &state(&self.keys, &id), command, &[])
             }
             LedgerEvent::Checkpoint(CheckpointEvent::Signed(e)) => {
                 compare::<CheckpointChain>(event, known, "log", &self.checkpoints, e.clone(), &[])
@@ -450,8 +452,11 @@ impl States<'_> {
         let again = said::again(launch, &self.launchers, &self.dispatches, ended);
         match (known, again) {
             (LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)), Ok((follow_up, signature))) => {
+                let asked = self.admitted.get(e.dispatch.as_str());
+                let sealed = asked.is_some_and(|admitted| admitted.event.sealed.is_some());
                 let same = follow_up.dispatch == e.dispatch
-                    && digest(follow_up.text.as_bytes()) == e.digest
+                    // Sealed words are named as they are kept: the digest needs a key that no log holds.
+                    && (sealed || digest(follow_up.text.as_bytes()) == e.digest)
                     && Some(signature) == e.signature
                     && e.by == at.launcher.as_str();
                 if same { None } else { found("what was said does not come out as recorded".into()) }
@@ -528,6 +533,7 @@ impl States<'_> {
                     KeyEvent::Introduced(e) => e.kid.clone(),
                     KeyEvent::Retired(e) => e.kid.clone(),
                     KeyEvent::TokenKey(e) => e.kid.clone(),
+                    KeyEvent::Subject(e) => SubjectKeyChanged::entity_id(&e.subject),
                 };
                 evolve::<Key>(&mut self.keys, id, &OfKey(e));
             }

@@ -1,6 +1,6 @@
 // What each topic is: how its snapshot becomes a state and how an event changes it. The cursor is not here.
 import type { audit, box, output, ws } from '../contracts/index.ts';
-import { applyDispatches, promptOf, type DispatchRow } from '../fold/dispatches.ts';
+import { applyDispatches, askedOf, type DispatchRow } from '../fold/dispatches.ts';
 import { applySessions, type SessionRow } from '../fold/sessions.ts';
 import { applyFrames, emptyTalk, type Talk } from '../fold/talk.ts';
 import type { LedgerEvent, LogEvent, Table } from '../fold/event.ts';
@@ -92,7 +92,7 @@ export const session: Kind<Thread> = {
   apply: (thread, raw) => {
     const event = raw as unknown as LedgerEvent;
     applyDispatches(thread.rows, raw);
-    if (event.type === 'custody.dispatch.admitted.v1') thread.asked.set(event.data.dispatch, promptOf(event.data.unit.start));
+    if (event.type === 'custody.dispatch.admitted.v1') thread.asked.set(event.data.dispatch, askedOf(event.data));
   },
 };
 

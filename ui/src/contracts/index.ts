@@ -61,4 +61,5 @@ export interface LedgerData {
   "custody.key.token_key_changed.v1": L.TokenKeyChanged;
   "custody.token.issued.v1": L.TokenIssued;
   "custody.token.refused.v1": L.TokenRefused;
+  "custody.key.subject_key_changed.v1": L.SubjectKeyChanged;
 }

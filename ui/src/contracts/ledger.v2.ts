@@ -28,6 +28,8 @@ export type DispatchAdmitted = {
   };
   /** What was found of the launch message's signature. absent: this launcher need not sign. */
   readonly signature: "verified" | "absent";
+  /** The words of the prompt under the person's key; in the unit (sealed) stands in their place. Absent: the start has no words, or the admission is from before they were sealed, and they stand in the unit. */
+  readonly sealed?: Sealed;
 };
 
 /** A dispatch was refused. Every attempt is evidence. */
@@ -68,7 +70,7 @@ export type FollowUpAccepted = {
   readonly launch?: LaunchRef;
   /** What was found of the message's signature. Absent: an operator's command. */
   readonly signature?: "verified" | "absent";
-  /** SHA-256 of the text. */
+  /** SHA-256 of the text as it is kept: sealed with the person's key. From before there were such keys: of the text itself. */
   readonly digest: string;
   /** Size of the text in UTF-8. */
   readonly bytes: number;
@@ -653,6 +655,35 @@ export type TokenRefused = {
   /** How many refusals this stands for: more than one when they came faster than they are written down. */
   readonly count: number;
 };
+
+/** The key that a person's content is sealed with came into another state. Its first use is no event: a person of whom nothing stands here has a key as soon as there is something to seal. */
+export type SubjectKeyChanged = {
+  /** The person. */
+  readonly subject: unit_v1.Subject;
+  /** erasing: it is to be destroyed; from here on nothing of the person's is taken. erased: it is destroyed, and what was sealed with it is no more than noise. active: the person is taken in again, with another key. */
+  readonly state: "erasing" | "erased" | "active";
+  /** The key's id. Absent: there was none to destroy. */
+  readonly key?: SubjectKeyId;
+  /** Who asked for it. */
+  readonly by: By;
+  /** Why, in words that hold nothing of the person's. */
+  readonly why: string;
+};
+
+/** Words under a person's key: here, or in a blob when they are many. */
+export type Sealed = {
+  /** The key's id. */
+  readonly key: SubjectKeyId;
+  /** How: the nonce of 24 bytes is an HMAC-SHA256 of the words under the same key, so that the same words in the same place are the same bytes. */
+  readonly alg: "XChaCha20-Poly1305";
+  /** Nonce and ciphertext, in base64url without padding. */
+  readonly text?: string;
+  /** The blob that holds them, sealed. */
+  readonly blob?: string;
+};
+
+/** The id of a person's key: sk- and 16 random hexadecimal digits. It says nothing of the person. */
+export type SubjectKeyId = string;
 
 /** A dispatch's id. */
 export type DispatchId = string;

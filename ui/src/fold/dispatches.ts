@@ -2,6 +2,9 @@
 import type { ledger, unit } from '../contracts/index.ts';
 import { edit, type LedgerEvent, type LogEvent, type Table } from './event.ts';
 
+/** What stands where words stood whose key is destroyed. */
+export const ERASED = '(erased)';
+
 export type Status = 'queued' | 'refused' | 'starting' | 'running' | 'stopping' | 'completed' | 'parked' | 'ended';
 
 export interface DispatchRow {
@@ -86,7 +89,7 @@ export function applyDispatches(table: Table<DispatchRow>, raw: LogEvent): void 
         session: e.session,
         runner: e.runner.name,
         image: e.runner.image,
-        what: firstWords(e.unit.start),
+        what: firstWords(askedOf(e)),
         grant: raw.grant ?? null,
         turns_max: e.unit.limits?.turns ?? null,
         decided_at: event.time,
@@ -111,6 +114,9 @@ export function applyDispatches(table: Table<DispatchRow>, raw: LogEvent): void 
       );
       return;
     }
+    case 'custody.key.subject_key_changed.v1':
+      if (event.data.state === 'erased') erase(table, event.data.subject);
+      return;
     case 'custody.dispatch.stop_requested.v1':
       touch(table, event.data.dispatch, event, (row) => ({
         ...row,
@@ -188,14 +194,25 @@ function touch(
   }));
 }
 
+/** What a person asked before their key was destroyed is shown no more, whatever this fold read of it meanwhile. */
+function erase(table: Table<DispatchRow>, subject: string): void {
+  const theirs = [...table].filter(([, row]) => row.subject === subject && row.what !== '').map(([id]) => id);
+  for (const id of theirs) edit(table, id, fresh, (row) => ({ ...row, what: ERASED }));
+}
+
 /** What was asked, in its own words. */
 export function promptOf(start: unit.Start): string {
   return start.entrypoint?.inline ?? start.entrypoint?.path ?? start.session?.inline ?? '';
 }
 
-/** The first 80 characters of the prompt on one line, control characters shown as spaces. */
-export function firstWords(start: unit.Start): string {
-  return [...promptOf(start)]
+/** What a dispatch was asked. Whoever could open sealed words has put them back into the unit before they come here. */
+export function askedOf(admitted: ledger.DispatchAdmitted): string {
+  return admitted.sealed === undefined ? promptOf(admitted.unit.start) : ERASED;
+}
+
+/** Its first 80 characters on one line, control characters shown as spaces. */
+export function firstWords(asked: string): string {
+  return [...asked]
     .map((c) => (/\p{Cc}/u.test(c) ? ' ' : c))
     .slice(0, 80)
     .join('')

@@ -103,7 +103,16 @@ pub fn judge(
         }
     };
     Ok(Permit {
-        admitted: DispatchAdmitted { dispatch, session, unit, launch, runner: entry.runner.clone(), grant, signature },
+        admitted: DispatchAdmitted {
+            dispatch,
+            session,
+            unit,
+            launch,
+            runner: entry.runner.clone(),
+            grant,
+            signature,
+            sealed: None,
+        },
     })
 }
 

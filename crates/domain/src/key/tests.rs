@@ -27,6 +27,7 @@ fn to(event: OfKey) -> KeyCommand {
         KeyEvent::Introduced(e) => KeyCommand::Introduce(e),
         KeyEvent::Retired(e) => KeyCommand::Retire(e),
         KeyEvent::TokenKey(e) => KeyCommand::Turn(e),
+        KeyEvent::Subject(e) => KeyCommand::Person(e),
     }
 }
 
@@ -80,6 +81,46 @@ fn a_key_for_tokens_is_no_roles_key_and_no_other_key() {
     let KeyCommand::Turn(mut other) = to(turned("active")) else { panic!() };
     other.public_key = "00".repeat(32);
     check::<Key>(&[turned("next")], KeyCommand::Turn(other), Err(KeyRefusal::Another("k-1".into())));
+}
+
+fn person(state: &str) -> OfKey {
+    match golden("SubjectKeyChanged", &[("state", json!(state))]) {
+        LedgerEvent::Key(event) => OfKey(event),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case::one_without_an_event(&[], "erasing", Ok(vec![person("erasing")]))]
+#[case::not_before_it_was_to_be(&[], "erased", Err(("active", "erased")))]
+#[case::it_is_destroyed(&["erasing"], "erased", Ok(vec![person("erased")]))]
+#[case::asked_for_again(&["erasing"], "erasing", Ok(vec![]))]
+#[case::it_is_not_called_off(&["erasing"], "active", Err(("erasing", "active")))]
+#[case::asked_for_when_it_is_done(&["erasing", "erased"], "erasing", Ok(vec![]))]
+#[case::done_twice(&["erasing", "erased"], "erased", Ok(vec![]))]
+#[case::taken_in_again(&["erasing", "erased"], "active", Ok(vec![person("active")]))]
+#[case::who_was_not_erased_is_in(&[], "active", Ok(vec![]))]
+#[case::erased_a_second_time(&["erasing", "erased", "active"], "erasing", Ok(vec![person("erasing")]))]
+fn a_persons_key_is_destroyed_in_two_steps(
+    #[case] history: &[&str],
+    #[case] to: &str,
+    #[case] expected: Result<Vec<OfKey>, (&'static str, &'static str)>,
+) {
+    let history: Vec<OfKey> = history.iter().map(|state| person(state)).collect();
+    let KeyCommand::Person(command) = self::to(person(to)) else { panic!() };
+    let kid = custody_contracts::sealed::SubjectKeyChanged::entity_id(&command.subject);
+    let expected = expected.map_err(|(is, wanted)| KeyRefusal::State { kid, is, wanted });
+    check::<Key>(&history, KeyCommand::Person(command), expected);
+}
+
+#[test]
+fn a_persons_key_is_no_other_key() {
+    let KeyCommand::Person(mut other) = to(person("erasing")) else { panic!() };
+    let kid = custody_contracts::sealed::SubjectKeyChanged::entity_id(&other.subject);
+    check::<Key>(&[introduced()], KeyCommand::Person(other.clone()), Err(KeyRefusal::Another(kid)));
+    other.subject = custody_contracts::ids::Subject::parse("u_omar").unwrap();
+    let kid = custody_contracts::sealed::SubjectKeyChanged::entity_id(&other.subject);
+    check::<Key>(&[person("erasing")], KeyCommand::Person(other), Err(KeyRefusal::Another(kid)));
 }
 
 proptest! {

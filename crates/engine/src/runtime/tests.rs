@@ -60,6 +60,7 @@ pub(crate) fn admitted(id: &str, session: &str) -> DispatchAdmitted {
         runner: RunnerRef::plain(RunnerName::parse("r").unwrap(), "1", IMAGE),
         grant: GrantCheck::NotChecked,
         signature: SignatureCheck::Absent,
+        sealed: None,
     }
 }
 

@@ -139,6 +139,7 @@ impl Maker {
             runner: self.runner.clone(),
             grant: GrantCheck::NotChecked,
             signature: SignatureCheck::Verified,
+            sealed: None,
         };
         let claimed = RunClaimed {
             dispatch: dispatch.clone(),
