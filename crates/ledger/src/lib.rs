@@ -8,6 +8,7 @@ pub mod log;
 pub mod memory;
 pub mod merkle;
 pub mod recorded;
+pub mod seal;
 pub mod tiles;
 
 pub use decider::{Decider, Projection};
@@ -15,3 +16,4 @@ pub use handle::{Command, HandleError, Outcome, handle, handle_new};
 pub use log::{Append, AppendError, Entity, Expected, Log, LogError, Seq, Stored};
 pub use memory::MemoryLog;
 pub use recorded::{Recorded, RecordedError, Sign};
+pub use seal::{Seal, Unopened};

@@ -15,5 +15,6 @@ pub mod requests;
 pub mod secrets;
 pub mod slots;
 pub mod snapshots;
+pub mod subjects;
 pub mod token_keys;
 pub mod workspaces;

@@ -1,5 +1,10 @@
-//! Secrets of upstreams at rest: one folder, one age file a secret, one identity that opens them all. Must never write a
-//! secret in the clear, print one, or open one with an identity that others may read.
+//! Secrets of upstreams at rest: one folder, one age file a secret, one identity that opens them all; and the keys of
+//! persons in the same form. Must never write a secret in the clear, print one, or open one with an identity that others may
+//! read.
+
+mod subjects;
+
+pub use subjects::SubjectKeyFiles;
 
 use age::secrecy::ExposeSecret;
 use custody_ports::secrets::{SECRET_BYTES_MAX, SecretError, SecretText, Secrets, is_reference};
@@ -8,6 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The most secrets.
 pub const SECRETS_MAX: usize = 1_024;
@@ -72,15 +78,7 @@ impl SecretStore {
         if !path.exists() && self.list()?.len() >= SECRETS_MAX {
             return Err(StoreError::TooMany);
         }
-        let recipient = self.identity()?.to_public();
-        let bad = |why: String| StoreError::File { path: path.clone(), why };
-        let all = std::iter::once(&recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(all).map_err(|e| bad(e.to_string()))?;
-        let mut sealed = Vec::new();
-        let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| bad(e.to_string()))?;
-        writer.write_all(secret.expose().as_bytes()).map_err(|e| bad(e.to_string()))?;
-        writer.finish().map_err(|e| bad(e.to_string()))?;
-        write(&path, &sealed)
+        write(&path, &wrapped(&path, &self.identity()?, secret.expose().as_bytes())?)
     }
 
     /// Forgets a secret.
@@ -128,13 +126,8 @@ impl SecretStore {
             ErrorKind::NotFound => StoreError::Unknown(reference.to_owned()),
             _ => bad(e.to_string()),
         })?;
-        let identity = self.identity()?;
-        let decryptor = age::Decryptor::new(file.take(SEALED_BYTES_MAX)).map_err(|e| bad(e.to_string()))?;
-        let opened = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity));
-        let mut text = String::new();
-        let most = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-        let read = opened.map_err(|e| bad(e.to_string()))?.take(most).read_to_string(&mut text);
-        read.map_err(|_| bad("it cannot be opened".into()))?;
+        let text = unwrapped(&path, &self.identity()?, file)?;
+        let text = String::from_utf8(text).map_err(|_| bad("it cannot be opened".into()))?;
         SecretText::parse(&text).ok_or(StoreError::BadSecret)
     }
 
@@ -146,15 +139,47 @@ impl SecretStore {
         }
     }
 
-    /// The identity, made at the first call.
     fn identity(&self) -> Result<age::x25519::Identity, StoreError> {
-        let bad = |why: String| StoreError::Identity { path: self.identity.clone(), why };
-        let file = match File::open(&self.identity) {
+        identity_of(&self.identity)
+    }
+}
+
+/// Bytes as an age file that one identity opens.
+fn wrapped(path: &Path, identity: &age::x25519::Identity, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let bad = |why: String| StoreError::File { path: path.to_owned(), why };
+    let recipient = identity.to_public();
+    let all = std::iter::once(&recipient as &dyn age::Recipient);
+    let encryptor = age::Encryptor::with_recipients(all).map_err(|e| bad(e.to_string()))?;
+    let mut sealed = Vec::new();
+    let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| bad(e.to_string()))?;
+    writer.write_all(bytes).map_err(|e| bad(e.to_string()))?;
+    writer.finish().map_err(|e| bad(e.to_string()))?;
+    Ok(sealed)
+}
+
+/// What an age file holds, at most one byte more than a secret may have.
+fn unwrapped(path: &Path, identity: &age::x25519::Identity, file: File) -> Result<Vec<u8>, StoreError> {
+    let bad = |why: String| StoreError::File { path: path.to_owned(), why };
+    let decryptor = age::Decryptor::new(file.take(SEALED_BYTES_MAX)).map_err(|e| bad(e.to_string()))?;
+    let opened = decryptor.decrypt(std::iter::once(identity as &dyn age::Identity));
+    let mut bytes = Vec::new();
+    let most = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let read = opened.map_err(|e| bad(e.to_string()))?.take(most).read_to_end(&mut bytes);
+    read.map_err(|_| bad("it cannot be opened".into()))?;
+    Ok(bytes)
+}
+
+/// The identity of a file, made at the first call.
+fn identity_of(path: &Path) -> Result<age::x25519::Identity, StoreError> {
+    let bad = |why: String| StoreError::Identity { path: path.to_owned(), why };
+    for _ in 0..2 {
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let fresh = age::x25519::Identity::generate();
-                write(&self.identity, fresh.to_string().expose_secret().as_bytes())?;
-                return Ok(fresh);
+                // Somebody else's that came first is the one that counts.
+                make(path, fresh.to_string().expose_secret().as_bytes())?;
+                continue;
             }
             Err(e) => return Err(bad(e.to_string())),
         };
@@ -164,8 +189,9 @@ impl SecretStore {
         }
         let mut text = String::new();
         file.take(1_024).read_to_string(&mut text).map_err(|e| bad(e.to_string()))?;
-        age::x25519::Identity::from_str(text.trim()).map_err(|_| bad("it is no age identity".into()))
+        return age::x25519::Identity::from_str(text.trim()).map_err(|_| bad("it is no age identity".into()));
     }
+    Err(bad("it was made and is gone".into()))
 }
 
 impl Secrets for SecretStore {
@@ -177,22 +203,59 @@ impl Secrets for SecretStore {
     }
 }
 
-/// Writes a file that only its owner may read, whole or not at all.
+/// Writes a file that only its owner may read, whole or not at all, in place of the one before.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let draft = draft(path, bytes)?;
+    put(&draft, path, |draft| std::fs::rename(draft, path))
+}
+
+/// The same, where there is none yet; false when there is.
+fn make(path: &Path, bytes: &[u8]) -> Result<bool, StoreError> {
+    let draft = draft(path, bytes)?;
+    let mut made = true;
+    put(&draft, path, |draft| match std::fs::hard_link(draft, path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            made = false;
+            Ok(())
+        }
+        other => other,
+    })?;
+    Ok(made)
+}
+
+/// Two drafts of one process must not be one file.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
+
+fn draft(path: &Path, bytes: &[u8]) -> Result<PathBuf, StoreError> {
     let bad = |e: std::io::Error| StoreError::File { path: path.to_owned(), why: e.to_string() };
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(bad)?;
     }
     let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".new{}", std::process::id()));
+    draft.push(format!(".new{}-{}", std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed)));
     let draft = PathBuf::from(draft);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(bad)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&draft, path));
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
-        // What is left of a draft is sealed, or the identity of a store that never was.
         let _gone = std::fs::remove_file(&draft);
     }
-    written.map_err(bad)
+    written.map_err(bad)?;
+    Ok(draft)
+}
+
+/// Brings a draft to its place, durably.
+fn put(draft: &Path, path: &Path, place: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), StoreError> {
+    let placed = place(draft);
+    // Renamed it is gone already; else what is left of it is sealed, or the identity of a store that never was.
+    let _gone = std::fs::remove_file(draft);
+    placed
+        .and_then(|()| sync_folder_of(path))
+        .map_err(|e| StoreError::File { path: path.to_owned(), why: e.to_string() })
+}
+
+/// What stands in a folder is durable when the folder itself is.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]

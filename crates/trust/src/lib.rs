@@ -11,9 +11,11 @@ pub mod launch;
 pub mod note;
 mod place;
 pub mod proof;
+pub mod subject;
 pub mod token;
 pub mod token_keys;
 pub mod verify;
 
 pub use key::RoleKey;
 pub use keyring::Keyring;
+pub use subject::SubjectKey;
