@@ -1,7 +1,6 @@
 //! proactive-card.v1: a call that waits, as a person sees it. Pure: made from the event and from the arguments of its
 //! digest, so that what is shown is what is approved.
 
-use crate::canonical::digest;
 use crate::ids::UnixMillis;
 use serde_json::{Value, json};
 
@@ -27,9 +26,10 @@ pub struct Shown<'a> {
     pub expires_at: UnixMillis,
 }
 
-/// The card of a call, from the bytes of its canonical arguments. `None` when they are not those of the digest.
+/// The card of a call, from the bytes of its canonical arguments, which the store has checked against their digest. `None`
+/// when they are no JSON.
 pub fn card(shown: Shown<'_>, args: &[u8]) -> Option<Value> {
-    let value: Value = serde_json::from_slice(args).ok().filter(|_| digest(args) == shown.args_digest)?;
+    let value: Value = serde_json::from_slice(args).ok()?;
     let preview: String = serde_json::to_string_pretty(&value).ok()?.chars().take(PREVIEW_CHARS_MAX).collect();
     // A card that an agent wrote shows its own words; both are text and stay text.
     let own = |name: &str| value.get(name).and_then(Value::as_str).filter(|_| shown.tool == "card_propose");
@@ -74,11 +74,12 @@ pub fn visible(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canonical::canonical;
+    use crate::canonical::{canonical, digest};
     use crate::catalogue::check;
 
-    fn of(tool: &str, args: &Value, digested: &Value) -> Option<Value> {
-        let (bytes, own) = (canonical(args).into_bytes(), digest(canonical(digested).as_bytes()));
+    fn of(tool: &str, args: &Value) -> Option<Value> {
+        let bytes = canonical(args).into_bytes();
+        let own = digest(&bytes);
         let shown = Shown {
             card: "d-1-t1",
             dispatch: "d-1",
@@ -94,20 +95,19 @@ mod tests {
     #[test]
     fn a_card_shows_exactly_the_arguments_of_its_digest() {
         let args = json!({ "to": "bob@acme.test", "text": "x".repeat(32_000) });
-        let card = of("mail__send", &args, &args).unwrap();
+        let card = of("mail__send", &args).unwrap();
         check("proactive-card.v1", "Card", &card).unwrap();
         let preview: Value = serde_json::from_str(card["effect"]["preview"].as_str().unwrap()).unwrap();
         assert_eq!(preview, args);
-        assert_eq!(of("mail__send", &args, &json!({ "to": "eve@evil.example" })), None);
     }
 
     #[test]
     fn an_agents_own_card_shows_its_words() {
         let args = json!({ "title": "Reply to Bob", "body": "The figure is **4.2 M**." });
-        let card = of("card_propose", &args, &args).unwrap();
+        let card = of("card_propose", &args).unwrap();
         check("proactive-card.v1", "Card", &card).unwrap();
         assert_eq!((card["title"].as_str(), card["body_md"].as_str()), (Some("Reply to Bob"), args["body"].as_str()));
-        assert_eq!(of("mail__send", &args, &args).unwrap()["title"], "mail__send waits for a decision");
+        assert_eq!(of("mail__send", &args).unwrap()["title"], "mail__send waits for a decision");
     }
 
     #[test]

@@ -256,7 +256,8 @@ pub fn check_against(schema: &Value, document: &Value) -> Result<(), CheckError>
         CheckError::Invalid(vec![Violation {
             pointer: error.instance_path().to_string(),
             keyword: error.kind().keyword().to_owned(),
-            message: error.to_string().chars().take(400).collect(),
+            // Of arguments, which are somebody's: what is wrong is told, and not what they are.
+            message: error.masked().to_string().chars().take(400).collect(),
         }])
     })
 }

@@ -146,6 +146,9 @@ pub(crate) enum Command {
     /// Keys that sign: ls, rotate
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// Persons whose content is kept: ls, show, erase, enrol
+    #[command(subcommand)]
+    Subject(commands::subject::SubjectCommand),
     /// Carry a box's connections to the gateway, in a cluster
     Link(commands::link::LinkArgs),
     /// The runtime's HTTP face: token

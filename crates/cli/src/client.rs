@@ -3,12 +3,20 @@
 use crate::config::Config;
 use crate::error::{CliError, CliResult, exit};
 use crate::home::Home;
+use custody_contracts::events::DispatchAdmitted;
 use custody_contracts::messages::ErrorDoc;
-use custody_nats::{AskError, ConnectError, ConnectOptions, Connection, Credentials, JetLog, RequestClient};
+use custody_engine::sealed::{OpenedOutput, Opener, SealedBlobs};
+use custody_nats::{
+    AskError, ConnectError, ConnectOptions, Connection, Credentials, JetBlobs, JetLog, JetOutput, RequestClient,
+};
+use custody_ports::blobs::Blobs;
+use custody_ports::subjects::SubjectKeys;
+use custody_secrets::SubjectKeyFiles;
 use custody_streams::accounts::{ServiceUser, inbox_prefix};
 use custody_streams::subject::LogSubject;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the first connect is tried.
@@ -95,6 +103,42 @@ impl Target {
             wait: CONNECT_WAIT,
         };
         Ok((Connection::open(&options).await.map_err(connect_error)?, seed))
+    }
+
+    /// The keys of persons.
+    pub(crate) fn subject_keys(&self) -> Arc<dyn SubjectKeys> {
+        let config = &self.config.subjects;
+        let folder = config.folder.clone().unwrap_or_else(|| self.home.path("subjects"));
+        let identity = config.identity.clone().unwrap_or_else(|| self.home.path("keys/subjects.age"));
+        Arc::new(SubjectKeyFiles::at(folder, identity))
+    }
+
+    /// Blobs, opened with the keys of persons that are here.
+    pub(crate) fn blobs(&self, connection: &Connection) -> Arc<dyn Blobs> {
+        Arc::new(SealedBlobs::new(Arc::new(JetBlobs::new(connection)), self.subject_keys()))
+    }
+
+    /// Output, opened likewise.
+    pub(crate) fn output(&self, connection: &Connection) -> OpenedOutput<JetOutput> {
+        OpenedOutput::new(JetOutput::new(connection), self.blobs(connection))
+    }
+
+    /// An admission with the words that it was asked with.
+    pub(crate) async fn opened(
+        &self,
+        connection: &Connection,
+        mut admitted: DispatchAdmitted,
+    ) -> CliResult<DispatchAdmitted> {
+        let opener = Opener::new(self.subject_keys(), self.blobs(connection));
+        let opened = opener.open_start(&mut admitted).await;
+        opened.map_err(|e| CliError::new(exit::UNREACHABLE, "WORDS_UNAVAILABLE", e).hint("custody doctor"))?;
+        if admitted.sealed.is_none() {
+            return Ok(admitted);
+        }
+        let why = format!("what {} was asked cannot be opened: its person was erased", admitted.dispatch);
+        let hint =
+            "on a machine without the installation's keys of persons nothing can be: [subjects] in the configuration";
+        Err(CliError::new(exit::NOT_FOUND, "ERASED", why).hint(hint))
     }
 
     /// The operator's session.

@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) budgets: Budgets,
     /// Workspaces.
     pub(crate) workspaces: WorkspacesConfig,
+    /// The keys of persons.
+    pub(crate) subjects: SubjectsConfig,
     /// Tools that are not the gateway's own, and the policy over all.
     pub(crate) tools: ToolsConfig,
     /// Checkpoints.
@@ -96,6 +98,16 @@ pub(crate) struct GatewayConfig {
     pub(crate) link_key: Option<PathBuf>,
     /// Where Envoy and others ask whether a tool call may pass.
     pub(crate) decisions_listen: Option<SocketAddr>,
+}
+
+/// Where the keys of persons are: one place for all roles of an installation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SubjectsConfig {
+    /// The folder with one age file a person; without it `subjects` in the state folder.
+    pub(crate) folder: Option<PathBuf>,
+    /// The age identity that opens them; without it `keys/subjects.age` in the state folder.
+    pub(crate) identity: Option<PathBuf>,
 }
 
 /// Metrics and traces; both off unless said.

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// Every point, in the order of the walk. The crash tests go through all of them.
-pub const POINTS: [&str; 21] = [
+pub const POINTS: [&str; 23] = [
     "au.before_decide",
     "au.after_decide",
     "au.after_reply",
@@ -26,6 +26,8 @@ pub const POINTS: [&str; 21] = [
     "gw.before_release",
     "gw.after_tool_intent",
     "gw.after_tool_call",
+    "au.after_erasing",
+    "au.after_destroyed",
 ];
 
 static CHOSEN: OnceLock<Option<String>> = OnceLock::new();

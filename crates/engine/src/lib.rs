@@ -18,6 +18,7 @@ pub mod prove;
 pub mod replay;
 pub mod runners;
 pub mod runtime;
+pub mod sealed;
 pub mod tools;
 pub mod upstream;
 pub mod verifying;

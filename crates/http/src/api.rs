@@ -23,9 +23,14 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
-/// What the operator knows about the log beside the log: checkpoints kept outside it, and whose log it must be.
+/// The log as it is stored, with sealed words sealed: only that can be verified. And what the operator knows beside it:
+/// checkpoints kept outside, and whose log it must be.
 #[derive(Clone)]
 pub struct Evidence {
+    /// The ledger as it is stored.
+    pub log: Arc<dyn Log>,
+    /// The same, a page at a time.
+    pub pages: Arc<dyn LogPages>,
     /// Heads of checkpoints that were kept outside.
     pub kept: Arc<dyn Fn() -> Vec<KeptHead> + Send + Sync>,
     /// The first key that the log must have.
@@ -41,9 +46,9 @@ pub struct Parts {
     pub settings: HttpSettings,
     /// Users and sessions.
     pub auth: Auth,
-    /// The ledger: its tail, and what is verified.
+    /// The ledger, to be shown.
     pub log: Arc<dyn Log>,
-    /// The ledger, a page at a time.
+    /// The same, a page at a time.
     pub pages: Arc<dyn LogPages>,
     /// The output.
     pub output: Arc<dyn OutputPages>,

@@ -3,10 +3,14 @@
 
 use crate::connect::Connection;
 use crate::objects::{Fetched, Store};
-use custody_ports::blobs::{BLOB_BYTES_MAX, BlobError, Blobs};
+use custody_contracts::ids::Subject;
+use custody_ports::blobs::{BLOB_BYTES_MAX, BlobError, Blobs, SEAL_BYTES_MAX};
 use custody_streams::spec::{BLOBS, BLOBS_BUCKET};
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
+
+/// The largest one as it is kept.
+const KEPT_BYTES_MAX: u64 = BLOB_BYTES_MAX + SEAL_BYTES_MAX;
 
 /// Blobs on JetStream.
 #[derive(Debug, Clone)]
@@ -15,13 +19,13 @@ pub struct JetBlobs(Store);
 impl JetBlobs {
     /// The blobs of a server.
     pub fn new(connection: &Connection) -> JetBlobs {
-        JetBlobs(Store::new(connection, BLOBS, BLOBS_BUCKET, BLOB_BYTES_MAX))
+        JetBlobs(Store::new(connection, BLOBS, BLOBS_BUCKET, KEPT_BYTES_MAX))
     }
 
     async fn store(&self, bytes: Vec<u8>) -> Result<String, BlobError> {
         let size = bytes.len() as u64;
-        if size > BLOB_BYTES_MAX {
-            return Err(BlobError::TooLarge { bytes: size, max: BLOB_BYTES_MAX });
+        if size > KEPT_BYTES_MAX {
+            return Err(BlobError::TooLarge { bytes: size, max: KEPT_BYTES_MAX });
         }
         let hex = hex_of(&Sha256::digest(&bytes));
         // Whoever was there first has stored the same.
@@ -53,7 +57,7 @@ fn hex_of(digest: &[u8]) -> String {
 }
 
 impl Blobs for JetBlobs {
-    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<String, BlobError>> {
+    fn put<'a>(&'a self, _of: &'a Subject, bytes: Vec<u8>) -> BoxFuture<'a, Result<String, BlobError>> {
         Box::pin(self.store(bytes))
     }
 

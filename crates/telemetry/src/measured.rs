@@ -2,6 +2,7 @@
 //! blobs by their bytes. Must never alter a result or hold a call up.
 
 use crate::counts::Counts;
+use custody_contracts::ids::Subject;
 use custody_ledger::{Append, AppendError, Entity, Log, LogError, Seq, Stored};
 use custody_ports::blobs::{BlobError, Blobs};
 use custody_ports::output::{Output, OutputError, StoredChunk};
@@ -111,10 +112,10 @@ impl MeasuredBlobs {
 }
 
 impl Blobs for MeasuredBlobs {
-    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<String, BlobError>> {
+    fn put<'a>(&'a self, of: &'a Subject, bytes: Vec<u8>) -> BoxFuture<'a, Result<String, BlobError>> {
         Box::pin(async move {
             let size = bytes.len() as u64;
-            let result = self.inner.put(bytes).await;
+            let result = self.inner.put(of, bytes).await;
             if result.is_ok() {
                 self.counts.moved("blob_put", size);
             }
@@ -129,5 +130,11 @@ impl Blobs for MeasuredBlobs {
             }
             result
         })
+    }
+    fn seal(&self, of: &Subject, bytes: Vec<u8>) -> Result<Vec<u8>, BlobError> {
+        self.inner.seal(of, bytes)
+    }
+    fn open(&self, kept: Vec<u8>) -> Result<Vec<u8>, BlobError> {
+        self.inner.open(kept)
     }
 }

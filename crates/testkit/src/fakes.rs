@@ -2,7 +2,7 @@
 //! of the thing that a claim is about: the claims about boxes are made by live tests.
 
 use custody_contracts::canonical::digest;
-use custody_contracts::ids::UnixMillis;
+use custody_contracts::ids::{Subject, UnixMillis};
 use custody_ports::blobs::{BlobError, Blobs};
 use custody_ports::clock::Clock;
 use custody_ports::containers::{
@@ -49,7 +49,7 @@ impl Clock for ManualClock {
 pub struct MemoryBlobs(Mutex<BTreeMap<String, Vec<u8>>>);
 
 impl Blobs for MemoryBlobs {
-    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<String, BlobError>> {
+    fn put<'a>(&'a self, _of: &'a Subject, bytes: Vec<u8>) -> BoxFuture<'a, Result<String, BlobError>> {
         let name = digest(&bytes);
         lock(&self.0).insert(name.clone(), bytes);
         Box::pin(async move { Ok(name) })

@@ -10,8 +10,6 @@ use crate::render::{col, line, notice, wide};
 use crate::server::clock::now_ms;
 use custody_contracts::card::{Shown, card, visible};
 use custody_contracts::ids::UnixMillis;
-use custody_nats::JetBlobs;
-use custody_ports::blobs::Blobs;
 use custody_projections::inbox::CardRow;
 use custody_projections::row::plain;
 use serde_json::{Value, json};
@@ -169,9 +167,8 @@ async fn find(operator: &Operator, id: &str) -> CliResult<CardRow> {
 }
 
 /// The arguments of a card's version of now, whole and of their digest, and the card as the contract has it.
-async fn shown(operator: &Operator, row: &CardRow) -> CliResult<(Value, Value)> {
-    let blobs = JetBlobs::new(&operator.connection);
-    let bytes = blobs.get(&row.args_digest).await.map_err(|e| {
+async fn shown(ctx: &Ctx, operator: &Operator, row: &CardRow) -> CliResult<(Value, Value)> {
+    let bytes = ctx.target()?.blobs(&operator.connection).get(&row.args_digest).await.map_err(|e| {
         CliError::new(exit::INTEGRITY, "ARGUMENTS_LOST", format!("{}: {e}", row.card)).hint("custody inbox reject")
     })?;
     let made = card(
@@ -187,13 +184,13 @@ async fn shown(operator: &Operator, row: &CardRow) -> CliResult<(Value, Value)> 
         &bytes,
     );
     let made = made.ok_or_else(|| {
-        CliError::new(exit::INTEGRITY, "ARGUMENTS_LOST", format!("{}: they are not those of their digest", row.card))
+        CliError::new(exit::INTEGRITY, "ARGUMENTS_LOST", format!("{}: they are no arguments", row.card))
     })?;
     Ok((serde_json::from_slice(&bytes)?, made))
 }
 
 async fn show(ctx: &Ctx, operator: &Operator, row: &CardRow) -> CliResult {
-    let (args, card) = shown(operator, row).await?;
+    let (args, card) = shown(ctx, operator, row).await?;
     if ctx.render.is_json() {
         let whole = json!({ "row": row, "card": card, "args": args });
         return ctx.render.one("card.v1", "card", &whole);

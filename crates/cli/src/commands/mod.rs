@@ -25,6 +25,7 @@ pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod streams;
+pub(crate) mod subject;
 pub(crate) mod tail;
 pub(crate) mod tool;
 pub(crate) mod top;
@@ -83,6 +84,7 @@ pub(crate) async fn run(cli: Cli) -> CliResult {
         Command::Tool(command) => Box::pin(tool::run(ctx, command)).await,
         Command::Secret(command) => secret::run(ctx, command),
         Command::Key(command) => key::run(ctx, command).await,
+        Command::Subject(command) => subject::run(ctx, command).await,
         Command::Link(args) => link::run(ctx, args).await,
         Command::Runtime(command) => runtime::run(ctx, command).await,
         Command::Contract(command) => contract::run(ctx, command).await,

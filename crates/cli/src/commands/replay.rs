@@ -12,7 +12,8 @@ use custody_contracts::ids::LauncherRef;
 use custody_contracts::unit::{Context, ContextKind, Entrypoint, Invocation, Mode, Reference, Start};
 use custody_engine::replay::REPLAY_URI;
 use custody_ledger::{Entity, Log, Recorded};
-use custody_nats::{JetLog, JetOutput};
+use custody_nats::JetLog;
+use custody_ports::output::Output;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ pub(crate) async fn run(ctx: &Ctx, args: ReplayArgs) -> CliResult {
         Start::Session(_) => Some(turn_before(&operator, &id, admitted.session.as_str()).await?),
         Start::Entrypoint(_) => None,
     };
-    let unit = again(&id, before, admitted, &args)?;
+    let asked = target.opened(&operator.connection, *admitted).await?;
+    let unit = again(&id, before, Box::new(asked), &args)?;
     let reply = launch(&target, LaunchRequest { launcher: args.launcher.clone(), id: None, unit }).await?;
     if let Some(error) = refused(&reply) {
         return Err(error);
@@ -61,7 +63,7 @@ pub(crate) async fn run(ctx: &Ctx, args: ReplayArgs) -> CliResult {
     notice(format!("{} repeats {id} from its recording", reply.dispatch));
     let limit = ctx.global.timeout.unwrap_or(Duration::from_secs(3_700));
     let second = wait_end(&operator, &reply.dispatch, limit).await?;
-    let output = JetOutput::new(&operator.connection);
+    let output = target.output(&operator.connection);
     let (one, two) = (way(&output, &id, &first).await?, way(&output, &reply.dispatch, &second).await?);
     let same = one == two;
     let told = json!({
@@ -93,7 +95,7 @@ pub(crate) async fn run(ctx: &Ctx, args: ReplayArgs) -> CliResult {
         .hint(format!("custody audit ls --dispatch {} shows where", reply.dispatch)))
 }
 
-async fn way(output: &JetOutput, dispatch: &str, row: &Value) -> CliResult<Way> {
+async fn way(output: &dyn Output, dispatch: &str, row: &Value) -> CliResult<Way> {
     Ok(Way {
         reason: row.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
         model_calls: row.pointer("/usage/model_calls").and_then(Value::as_u64).unwrap_or_default(),

@@ -17,7 +17,6 @@ use custody_contracts::unit::{
 };
 use custody_domain::admission::dispatch_id;
 use custody_domain::say::message_id;
-use custody_nats::JetOutput;
 use custody_ports::output::Output;
 use custody_projections::row::plain;
 use custody_streams::subject::LogSubject;
@@ -299,7 +298,7 @@ pub(crate) fn refused(reply: &Reply) -> Option<CliError> {
 }
 
 /// Everything that a dispatch's assistant said, as one text.
-pub(crate) async fn words_of(output: &JetOutput, dispatch: &str) -> CliResult<String> {
+pub(crate) async fn words_of(output: &dyn Output, dispatch: &str) -> CliResult<String> {
     let stored = output.all(dispatch).await.map_err(|e| CliError::new(exit::UNREACHABLE, "OUTPUT_UNAVAILABLE", e))?;
     let mut words = String::new();
     for chunk in stored.iter().filter_map(|stored| serde_json::from_slice::<Chunk>(&stored.bytes).ok()) {
@@ -407,7 +406,7 @@ pub(crate) async fn run(ctx: &Ctx, args: RunArgs) -> CliResult {
 /// Shows a dispatch's output as it comes, until its end; the exit code says how it ended.
 pub(crate) async fn watch(ctx: &Ctx, target: &Target, dispatch: &str, limit: Duration) -> CliResult {
     let operator = target.operator().await?;
-    let output = JetOutput::new(&operator.connection);
+    let output = target.output(&operator.connection);
     let until = tokio::time::Instant::now() + limit;
     let show = show(ctx, &output, dispatch);
     let ended = async {
@@ -464,7 +463,7 @@ fn tell_end(ctx: &Ctx, dispatch: &str, row: &Value) -> CliResult {
 }
 
 /// Prints frames until the last one.
-pub(crate) async fn show(ctx: &Ctx, output: &JetOutput, dispatch: &str) -> CliResult {
+pub(crate) async fn show(ctx: &Ctx, output: &dyn Output, dispatch: &str) -> CliResult {
     let unavailable = |e: custody_ports::output::OutputError| CliError::new(exit::UNREACHABLE, "OUTPUT_UNAVAILABLE", e);
     let mut seen = 0;
     loop {

@@ -14,6 +14,7 @@ use custody_docker::BindSlots;
 use custody_engine::authority::admission::{self, Admission};
 use custody_engine::authority::approvals::Approvals;
 use custody_engine::authority::commands::{self, Commands};
+use custody_engine::authority::erasing::SubjectDesk;
 use custody_engine::authority::grants::GrantDesk;
 use custody_engine::authority::issuing::{TokenDesk, TokenParts};
 use custody_engine::authority::launchers::Launchers;
@@ -31,12 +32,15 @@ use custody_engine::presenting::Presenter;
 use custody_engine::projector::Projector;
 use custody_engine::runners::Runners;
 use custody_engine::runtime::{self, Classes, PoolConfig, Runtime, RuntimeConfig, SystemWorkspaces};
+use custody_engine::sealed::{OpenedLog, Opener, SealedBlobs};
 use custody_engine::tools::ToolBook;
 use custody_engine::upstream::{self, Upstreams};
 use custody_ledger::{Entity, Log, LogError, Sign};
 use custody_nats::{Connection, JetBlobs, JetLaunches, JetLog, JetOutput, NatsRequests};
+use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
 use custody_ports::slots::Slots;
+use custody_ports::subjects::SubjectKeys;
 use custody_store::SledSnapshots;
 use custody_streams::accounts::ServiceUser;
 use custody_streams::subject::CONTENT_ALL;
@@ -61,6 +65,8 @@ pub(crate) struct Roles {
     instance: String,
     models: Option<Models>,
     telemetry: Option<Telemetry>,
+    /// The keys of persons: what one role seals another opens.
+    keys: Arc<dyn SubjectKeys>,
     /// What the metrics ask for the projections' places.
     watched: telemetry::Watched,
     cancel: CancellationToken,
@@ -90,7 +96,8 @@ impl Roles {
     pub(crate) fn new(target: Target, models: Option<Models>, cancel: CancellationToken) -> CliResult<Roles> {
         let instance = target.home.instance()?;
         let tasks = JoinSet::new();
-        Ok(Roles { target, instance, models, telemetry: None, watched: Arc::default(), cancel, tasks })
+        let keys = target.subject_keys();
+        Ok(Roles { target, instance, models, telemetry: None, keys, watched: Arc::default(), cancel, tasks })
     }
 
     fn key(&self, role: Role) -> CliResult<Arc<RoleKey>> {
@@ -102,6 +109,23 @@ impl Roles {
         let log = JetLog::open(&connection).await.map_err(|e| failed("the LEDGER stream", e))?;
         let log: Arc<dyn Log> = Arc::new(CheckedLog::new(Arc::new(log)));
         Ok((connection, telemetry::log(self.telemetry.as_ref(), log)))
+    }
+
+    /// Blobs under the keys of persons, counted as they are stored.
+    fn blobs(&self, connection: &Connection) -> Arc<dyn Blobs> {
+        let stored = telemetry::blobs(self.telemetry.as_ref(), Arc::new(JetBlobs::new(connection)));
+        Arc::new(SealedBlobs::new(stored, self.keys.clone()))
+    }
+
+    fn opener(&self, connection: &Connection) -> Opener {
+        Opener::new(self.keys.clone(), self.blobs(connection))
+    }
+
+    /// The ledger for a role that shows what persons said, or hands it on to their box.
+    async fn opened_log(&self, user: ServiceUser) -> CliResult<(Connection, Arc<dyn Log>)> {
+        let (connection, log) = self.log(user).await?;
+        let log = OpenedLog::new(log, self.opener(&connection));
+        Ok((connection, Arc::new(log)))
     }
 
     /// Counts and traces what these roles do, when the configuration says so. Before the first role is started.
@@ -177,6 +201,7 @@ impl Roles {
             launchers: launchers.clone(),
             inputs: Arc::new(JetOutput::new(&connection)),
             grants: grants.clone(),
+            blobs: self.blobs(&connection),
         };
         let desk = GrantDesk {
             log: log.clone(),
@@ -191,9 +216,17 @@ impl Roles {
             log: log.clone(),
             signer: signer.clone(),
             clock: clock.clone(),
-            blobs: Arc::new(JetBlobs::new(&connection)),
+            blobs: self.blobs(&connection),
         };
         let keys = KeyBook::default();
+        let subjects = SubjectDesk {
+            log: log.clone(),
+            signer: signer.clone(),
+            clock: clock.clone(),
+            keys: self.keys.clone(),
+            book: keys.clone(),
+            grants: desk.clone(),
+        };
         let tokens = TokenDesk::new(TokenParts {
             log: log.clone(),
             signer: signer.clone(),
@@ -214,6 +247,7 @@ impl Roles {
             grants: desk.clone(),
             approvals: approvals.clone(),
             tokens: Some(tokens.clone()),
+            subjects: Some(subjects.clone()),
         };
         let own = KeyIntroduced {
             kid: key.kid().to_owned(),
@@ -231,6 +265,11 @@ impl Roles {
         if caught_up.await.is_err() {
             return Err(self.first_end().await);
         }
+        let cancel = self.cancel.clone();
+        self.spawn::<LogError>("erasing", async move {
+            subjects.run(cancel).await;
+            Ok(())
+        });
         tokens.prepare_keys().await.map_err(CliError::from_doc)?;
         let cancel = self.cancel.clone();
         self.spawn::<LogError>("keys", async move {
@@ -252,6 +291,8 @@ impl Roles {
             open,
             rules: self.target.config.queue.rules(),
             follow_ups,
+            keys: self.keys.clone(),
+            blobs: self.blobs(&connection),
         };
         let cancel = self.cancel.clone();
         self.spawn::<LogError>("grants", async move {
@@ -347,7 +388,7 @@ impl Roles {
             let owner = Some(classes.box_uid());
             let _not_root = std::os::unix::fs::chown(home.path("workspaces/default"), owner, owner);
         }
-        let blobs = telemetry::blobs(self.telemetry.as_ref(), Arc::new(JetBlobs::new(&connection)));
+        let blobs = self.blobs(&connection);
         let face = face::face(
             &self.target,
             &self.instance,
@@ -396,10 +437,10 @@ impl Roles {
 
     /// Starts gateway.
     pub(crate) async fn gateway(&mut self) -> CliResult {
-        let (connection, log) = self.log(ServiceUser::Gateway).await?;
+        let (connection, log) = self.opened_log(ServiceUser::Gateway).await?;
         let key = self.key(Role::Gateway)?;
         self.wait_for_key(log.as_ref(), &key).await?;
-        let blobs = telemetry::blobs(self.telemetry.as_ref(), Arc::new(JetBlobs::new(&connection)));
+        let blobs = self.blobs(&connection);
         let door = match &self.models {
             Some(models) => Some(Door::new(models.clone(), blobs.clone()).map_err(|e| {
                 CliError::new(exit::USAGE, "MODEL_INVALID", format!("{e}")).hint("ops/custody.toml explains [model]")
@@ -468,7 +509,7 @@ impl Roles {
 
     /// Starts projector.
     pub(crate) async fn projector(&mut self) -> CliResult {
-        let (connection, log) = self.log(ServiceUser::Projector).await?;
+        let (connection, log) = self.opened_log(ServiceUser::Projector).await?;
         let store = Arc::new(SledSnapshots::new(&self.target.home.path("projections"), &boot_id()));
         let projector = Projector::open(log, store).await.map_err(|e| failed("projections", e))?;
         let projector = projector.with_caps(self.target.config.queue.caps());
@@ -489,7 +530,15 @@ impl Roles {
         let (connection, log) = self.log(ServiceUser::Api).await?;
         let listener = web::listen(&self.target).await?;
         let url = web::url(&self.target, &listener)?;
-        let parts = web::parts(&self.target, &connection, log, listener.local_addr()?, self.cancel.clone()).await?;
+        let parts = web::parts(
+            &self.target,
+            &connection,
+            log,
+            self.opener(&connection),
+            listener.local_addr()?,
+            self.cancel.clone(),
+        )
+        .await?;
         self.spawn("api", custody_http::serve::run(parts, listener));
         Ok(url)
     }

@@ -10,12 +10,14 @@ use custody_contracts::ids::{DispatchId, LauncherId};
 use custody_contracts::launch;
 use custody_contracts::unit::Invocation;
 use custody_domain::admission::dispatch_id;
+use custody_engine::sealed::{OpenedLog, OpenedOutput, OpenedPages, Opener};
 use custody_http::api::{Evidence, Parts, Probe};
 use custody_http::auth::users::{KEY_PREFIX, User, Users};
 use custody_http::auth::{Auth, hash};
 use custody_http::{HttpSettings, settings};
-use custody_nats::{AskError, Connection, JetBlobs, JetPages, RequestClient};
+use custody_nats::{AskError, Connection, JetPages, RequestClient};
 use custody_ports::asks::{AskFailed, Asks, LaunchFailed, Launched, Launcher};
+use custody_ports::pages::OutputPages;
 use custody_streams::subject::LogSubject;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -182,6 +184,7 @@ pub(crate) async fn parts(
     target: &Target,
     connection: &Connection,
     log: Arc<dyn custody_ledger::Log>,
+    opener: Opener,
     listen: SocketAddr,
     cancel: CancellationToken,
 ) -> CliResult<Parts> {
@@ -205,15 +208,16 @@ pub(crate) async fn parts(
     let evidence = {
         let target = target.clone();
         let root_key = crate::commands::audit::pinned(&target);
-        Evidence { kept: Arc::new(move || crate::commands::audit::kept_heads(&target)), root_key }
+        let kept = Arc::new(move || crate::commands::audit::kept_heads(&target));
+        Evidence { log: log.clone(), pages: pages.clone(), kept, root_key }
     };
     Ok(Parts {
         settings,
         auth,
-        log,
-        pages: pages.clone(),
-        output: pages,
-        blobs: Arc::new(JetBlobs::new(connection)),
+        log: Arc::new(OpenedLog::new(log, opener.clone())),
+        pages: Arc::new(OpenedPages::new(pages.clone(), opener)),
+        output: Arc::new(OpenedOutput::new(pages as Arc<dyn OutputPages>, target.blobs(connection))),
+        blobs: target.blobs(connection),
         asks: Arc::new(NatsAsks::new(connection)),
         launcher: Arc::new(launcher),
         clock,

@@ -3,7 +3,7 @@
 
 use crate::grants::{misbehave, post, socket};
 use crate::stack::{LOOK, Options, Stack};
-use custody_contracts::canonical::{canonical, digest};
+use custody_contracts::canonical::digest;
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
@@ -119,10 +119,6 @@ fn mail(text: &str) -> Value {
     json!({ "to": "bob@acme.test", "text": text })
 }
 
-fn digest_of(args: &Value) -> String {
-    digest(canonical(args).as_bytes())
-}
-
 async fn send(socket: &Path, args: &Value) -> Value {
     let params = json!({ "name": "mail__send", "arguments": args });
     post(socket, "/mcp", &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params })).await
@@ -152,6 +148,20 @@ impl Given {
         }
     }
 
+    /// The digest that a card names its arguments by, once that is not `before`.
+    async fn shown(&self, card: &str, before: &str) -> String {
+        let operator = self.stack.operator().await;
+        let until = Instant::now() + STATE_MAX;
+        loop {
+            let answer = operator.ask("query.inbox.get", &json!({ "id": card })).await;
+            if let Some(digest) = answer["ok"]["row"]["args_digest"].as_str().filter(|digest| *digest != before) {
+                return digest.to_owned();
+            }
+            assert!(Instant::now() < until, "{card} shows nothing else: {answer}\n{}", self.stack.log());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn decide(&self, arguments: &[&str], code: i32) -> String {
         self.stack.custody(&[&["inbox"], arguments].concat()).await.ended(code).err
     }
@@ -171,7 +181,7 @@ async fn a_gated_call_waits_as_a_card_and_an_approval_makes_exactly_what_was_sho
     let given = given(600_000, &[]).await;
     let stack = &given.stack;
     let card = given.proposed("The figure is 4.2 M.").await;
-    let first = digest_of(&mail("The figure is 4.2 M."));
+    let first = given.shown(&card, "").await;
 
     // What is shown is what would be done, under the digest of it.
     let listed = stack.ok(&["inbox", "ls", "-o", "json"]).await.json();
@@ -187,7 +197,7 @@ async fn a_gated_call_waits_as_a_card_and_an_approval_makes_exactly_what_was_sho
     // Neither somebody else, nor for something else, nor unseen.
     let said = given.decide(&["approve", &card, "--as", "u_eve", "--digest", &first], 5).await;
     assert!(said.contains("[APPROVAL_NOT_YOURS]"), "{said}");
-    let other = digest_of(&mail("Something else."));
+    let other = digest(b"Something else.");
     let said = given.decide(&["approve", &card, "--as", "u_jane", "--digest", &other], 6).await;
     assert!(said.contains("[APPROVAL_STALE]"), "{said}");
     let said = given.decide(&["approve", &card, "--as", "u_jane"], 2).await;
@@ -203,7 +213,7 @@ async fn a_gated_call_waits_as_a_card_and_an_approval_makes_exactly_what_was_sho
     let said = given.decide(&["approve", &card, "--as", "u_jane", "--digest", &first], 6).await;
     assert!(said.contains("[APPROVAL_STALE]"), "{said}");
     assert_eq!(given.peer.sent(), Vec::<Value>::new());
-    let second = digest_of(&edited);
+    let second = given.shown(&card, &first).await;
     given.decide(&["approve", &card, "--as", "u_jane", "--digest", &second], 0).await;
     given.card(&card, "succeeded").await;
     assert_eq!(given.peer.sent(), std::slice::from_ref(&edited));
@@ -242,7 +252,7 @@ async fn a_death_after_the_decision_is_made_good_or_ends_in_doubt(
     let mut given = given(600_000, &[("CUSTODY_CRASH_AT", point)]).await;
     let card = given.proposed("Once.").await;
     // Whether the answer still comes is a matter of who is quicker.
-    let digest = digest_of(&mail("Once."));
+    let digest = given.shown(&card, "").await;
     given.stack.custody(&["inbox", "approve", &card, "--as", "u_jane", "--digest", &digest]).await;
     let status = given.stack.died(Duration::from_secs(60)).await;
     assert_eq!(status.signal(), Some(6), "{status}: {}", given.stack.log());
@@ -277,7 +287,8 @@ async fn a_death_after_the_card_leaves_one_card() {
     }
     let card = given.proposed("Once.").await;
     assert_eq!(card, format!("{}-t1", given.dispatch));
-    given.decide(&["approve", &card, "--as", "u_jane", "--digest", &digest_of(&mail("Once."))], 0).await;
+    let shown = given.shown(&card, "").await;
+    given.decide(&["approve", &card, "--as", "u_jane", "--digest", &shown], 0).await;
     given.card(&card, "succeeded").await;
     assert_eq!(given.peer.sent(), [mail("Once.")]);
     given.end().await;
@@ -289,12 +300,12 @@ async fn what_is_rejected_expires_or_lost_its_grant_is_never_made() {
     let (rejected, expires) = (given.proposed("Rejected.").await, given.proposed("Expires.").await);
     given.decide(&["reject", &rejected, "--as", "u_jane", "--reason", "Wrong addressee."], 0).await;
     assert_eq!(given.card(&rejected, "rejected").await["reason"], "Wrong addressee.");
-    let said =
-        given.decide(&["approve", &rejected, "--as", "u_jane", "--digest", &digest_of(&mail("Rejected."))], 6).await;
+    let shown = given.shown(&rejected, "").await;
+    let said = given.decide(&["approve", &rejected, "--as", "u_jane", "--digest", &shown], 6).await;
     assert!(said.contains("[APPROVAL_DECIDED]"), "{said}");
     given.card(&expires, "expired").await;
-    let said =
-        given.decide(&["approve", &expires, "--as", "u_jane", "--digest", &digest_of(&mail("Expires."))], 6).await;
+    let shown = given.shown(&expires, "").await;
+    let said = given.decide(&["approve", &expires, "--as", "u_jane", "--digest", &shown], 6).await;
     assert!(said.contains("[APPROVAL_EXPIRED]"), "{said}");
     let again = send(&socket(&given.stack, &given.dispatch), &mail("Expires.")).await;
     assert_eq!(again["error"]["data"]["code"], "APPROVAL_EXPIRED", "{again}");
@@ -303,7 +314,8 @@ async fn what_is_rejected_expires_or_lost_its_grant_is_never_made() {
     let revoked = given.proposed("Revoked.").await;
     given.stack.ok(&["grant", "revoke", &given.grant, "--why", "enough"]).await;
     given.stack.ended(&given.dispatch).await;
-    given.decide(&["approve", &revoked, "--as", "u_jane", "--digest", &digest_of(&mail("Revoked."))], 0).await;
+    let shown = given.shown(&revoked, "").await;
+    given.decide(&["approve", &revoked, "--as", "u_jane", "--digest", &shown], 0).await;
     assert_eq!(given.card(&revoked, "refused").await["reason"], "GRANT_REVOKED");
     assert_eq!(given.peer.sent(), Vec::<Value>::new());
     given.stack.no_container_left().await;

@@ -1,16 +1,16 @@
 //! The whole process dies at every named point between two durable steps, and at any other moment. What was asked for
 //! is done all the same, once.
 
-use crate::crash_tool;
 use crate::launcher::unit;
 use crate::ledger::count;
 use crate::stack::{Options, Stack, fresh, next, random};
+use crate::{crash_tool, erasure};
 use custody_engine::crash::POINTS;
 use rstest::rstest;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-/// The points of the table below. A call of a tool has two more, and a table of its own; a point that is in neither fails
+/// The points of the table below. A call of a tool has two more, and a table of its own, and so has an erasure; a point that is in neither fails
 /// its own test.
 const TABLE: [&str; 17] = [
     "au.before_decide",
@@ -36,7 +36,7 @@ const OF_CARDS: [&str; 2] = ["gw.after_card", "gw.before_release"];
 
 #[test]
 fn every_crash_point_is_in_the_table() {
-    assert_eq!([TABLE.as_slice(), &OF_CARDS, &crash_tool::POINTS].concat(), POINTS);
+    assert_eq!([TABLE.as_slice(), &OF_CARDS, &crash_tool::POINTS, &erasure::POINTS].concat(), POINTS);
 }
 
 /// Asserts that a dispatch was done, exactly once, and that nothing of it is left.

@@ -13,6 +13,7 @@ mod crash;
 mod crash_tool;
 mod doors;
 mod envoy;
+mod erasure;
 mod grants;
 mod keycloak;
 mod launcher;

@@ -38,7 +38,7 @@ async fn edited_message_is_found() {
     let at = lines.iter().position(|line| line.contains("custody.dispatch.admitted.v1")).unwrap();
 
     let mut edited = lines.clone();
-    edited[at] = lines[at].replace("hello", "howdy");
+    edited[at] = lines[at].replace("custody-agent", "custody-agend");
     assert_ne!(edited[at], lines[at]);
     let ran = verify(&stack, &edited, &[]).await;
     assert_eq!(ran.code, Some(9), "{ran:?}");
@@ -106,8 +106,9 @@ async fn edited_store_is_found() {
     stack.stop().await;
     let block = block(&stack);
     let mut bytes = fs::read(&block).unwrap();
-    let at = bytes.windows(5).position(|part| part == b"hello").unwrap();
-    bytes[at..at + 5].copy_from_slice(b"howdy");
+    // What somebody said stands there sealed; whose it is does not.
+    let at = bytes.windows(8).position(|part| part == b"u_tester").unwrap();
+    bytes[at..at + 8].copy_from_slice(b"u_nobody");
     fs::write(&block, bytes).unwrap();
     let said = refuses_to_pass(&mut stack).await;
     assert!(names_a_sequence(&said), "{said}");

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post as at_post;
-use custody_contracts::canonical::{canonical, digest, unhex};
+use custody_contracts::canonical::unhex;
 use custody_contracts::events::Role;
 use custody_contracts::token::ToolClaims;
 use custody_http::oauth::{GRANT_TYPE, TOKEN_TYPE};
@@ -300,8 +300,9 @@ async fn an_approved_call_carries_a_token_of_its_own_when_its_box_is_gone() {
     let card = told["result"]["structuredContent"]["card"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned();
     place.stack.ok(&["dispatch", "kill", &place.dispatch]).await;
     place.stack.ended(&place.dispatch).await;
-    let digest = digest(canonical(&json!({ "to": "bob@acme.test" })).as_bytes());
-    place.stack.ok(&["inbox", "approve", &card, "--as", "u_jane", "--digest", &digest]).await;
+    let shown = place.stack.ok(&["inbox", "show", &card, "-o", "json"]).await.json();
+    let digest = shown["row"]["args_digest"].as_str().unwrap_or_else(|| panic!("{shown}"));
+    place.stack.ok(&["inbox", "approve", &card, "--as", "u_jane", "--digest", digest]).await;
     let until = Instant::now() + Duration::from_secs(60);
     let events = loop {
         let events = place.stack.events_of(&place.dispatch).await;

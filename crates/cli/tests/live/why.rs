@@ -4,7 +4,6 @@
 use crate::grants::{misbehave, post, socket};
 use crate::ledger::Event;
 use crate::stack::{LOOK, Options, Stack, fresh};
-use custody_contracts::canonical::{canonical, digest};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -80,7 +79,10 @@ async fn every_effect_of_a_busy_run_is_explained_down_to_person_launcher_and_gra
     let ((), (), ()) = tokio::join!(busy(&janes), busy(&at_omars), spent);
     let waits = tool(&janes, "card_propose", &card).await;
     let id = waits["result"]["structuredContent"]["card"].as_str().unwrap_or_else(|| panic!("{waits}"));
-    let shown = digest(canonical(&card).as_bytes());
+    recorded(&stack, &jane, "effect.tool_awaiting").await;
+    let events = stack.events_of(&jane).await;
+    let awaiting = events.iter().find(|e| e.kind == "effect.tool_awaiting").unwrap();
+    let shown = awaiting.data["args_digest"].as_str().unwrap().to_owned();
     stack.ok(&["inbox", "approve", id, "--as", "u_jane", "--digest", &shown]).await;
     // What is refused after a revocation, each in its own event.
     stack.ok(&["grant", "revoke", &omars, "--why", "enough"]).await;

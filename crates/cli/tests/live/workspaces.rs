@@ -242,8 +242,9 @@ async fn session_files_are_in_the_persons_own_system_workspace() {
     let finished = events.iter().find(|e| e.kind == "run.finished").unwrap();
     let session = &finished.data["session"];
     let path = format!("sessions/{}.jsonl", session["id"].as_str().unwrap());
+    // As it is kept it is sealed with the person's key, and the digest is of that; shown, it is opened.
     let kept = cat(&stack, "sys-u_tester", &path).await.ended(0).out;
-    assert_eq!(custody_contracts::canonical::digest(kept.as_bytes()), session["digest"].as_str().unwrap());
+    assert!(kept.contains("My name is Ada.") && session["digest"].is_string(), "{kept}");
     assert_eq!(commits(&stack, dispatch).await["sys-u_tester"]["outcome"], "landed");
     // The second turn resumes from there: as a blob it is nowhere.
     let second = stack.run(&["--session", "last", "What is my name?"]).await;

@@ -28,7 +28,7 @@ pub struct Asked {
 
 /// The largest unit in bytes of canonical JSON: with envelope, origin and signature its admission must still fit into
 /// one ledger message, or the launch could be neither admitted nor refused.
-pub const UNIT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 4_096;
+pub const UNIT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 4_352;
 
 /// The id that a launch has or would have: the same launcher and message id always give the same one. A message that
 /// has no readable id is told by its bytes.

@@ -217,7 +217,7 @@ fn unit_of(world: &mut World, bytes: usize) {
 
 #[rstest]
 #[case::one_byte_too_long(|w: &mut World| padded(w, BYTES_MAX + 1), |w: &mut World| padded(w, BYTES_MAX), "MESSAGE_TOO_LARGE", "65537 bytes")]
-#[case::a_unit_too_long(|w: &mut World| unit_of(w, UNIT_BYTES_MAX + 1), |w: &mut World| unit_of(w, UNIT_BYTES_MAX), "MESSAGE_TOO_LARGE", "the unit has 61441 bytes")]
+#[case::a_unit_too_long(|w: &mut World| unit_of(w, UNIT_BYTES_MAX + 1), |w: &mut World| unit_of(w, UNIT_BYTES_MAX), "MESSAGE_TOO_LARGE", "the unit has 61185 bytes")]
 #[case::empty(|w: &mut World| w.raw = Some(vec![]), NOTHING, "NOT_JSON", "not JSON")]
 #[case::cut_off(|w: &mut World| { let b = w.bytes(); w.raw = Some(b[..b.len() - 1].to_vec()); }, |w: &mut World| w.raw = Some(w.bytes()), "NOT_JSON", "not JSON")]
 #[case::not_utf8(|w: &mut World| w.raw = Some(vec![0xff, 0xfe]), NOTHING, "NOT_JSON", "not JSON")]

@@ -110,6 +110,15 @@ struct GivenCard {
     body: String,
 }
 
+/// What is wrong with arguments, without what they are.
+fn unread(tool: &str, error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("invalid ").and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((_, expected)) => format!("{tool}: something that is not {expected}"),
+        None => format!("{tool}: {text}"),
+    }
+}
+
 /// Checks the arguments of a card.
 ///
 /// # Errors
@@ -117,7 +126,7 @@ struct GivenCard {
 pub(super) fn card(args: &Value) -> Result<(), ToolRefusal> {
     let bad =
         |detail: String| ToolRefusal::new("ARGUMENTS_INVALID", detail, "tools/list has the schema of the arguments");
-    let given: GivenCard = serde_json::from_value(args.clone()).map_err(|e| bad(format!("{CARD}: {e}")))?;
+    let given: GivenCard = serde_json::from_value(args.clone()).map_err(|e| bad(unread(CARD, &e)))?;
     if given.title.is_empty() || given.title.chars().count() > TITLE_CHARS_MAX || given.title.contains(['\r', '\n']) {
         return Err(bad(format!("{CARD}: the title is one line of at most {TITLE_CHARS_MAX} characters")));
     }
@@ -139,7 +148,7 @@ pub(super) fn read<'a>(
     let bad =
         |detail: String| ToolRefusal::new("ARGUMENTS_INVALID", detail, "tools/list has the schema of the arguments");
     let mount = workspace(mounts, args)?;
-    let given: Given = serde_json::from_value(args.clone()).map_err(|e| bad(format!("{tool}: {e}")))?;
+    let given: Given = serde_json::from_value(args.clone()).map_err(|e| bad(unread(tool, &e)))?;
     let absent = |name: &str| bad(format!("{tool} has no argument {name:?}"));
     let path = InnerPath::parse(given.path.as_deref().unwrap_or_default())?;
     let named = |path: InnerPath| if path.parts().is_empty() { Err(absent("path")) } else { Ok(path) };

@@ -24,7 +24,7 @@ pub use presented::{Presented, judge_presented};
 use crate::approval::{ApprovalState, Ended};
 use constraint::Whose;
 use custody_contracts::approval::{ApprovedBy, ToolAwaiting};
-use custody_contracts::canonical::{canonical, digest};
+use custody_contracts::canonical::canonical;
 use custody_contracts::catalogue;
 use custody_contracts::events::{DispatchAdmitted, RuledBy, ToolEffect, ToolIntended};
 use custody_contracts::grant::Grant;
@@ -53,6 +53,9 @@ pub struct ToolAsked<'a> {
     pub tool: &'a str,
     /// Its arguments.
     pub args: &'a Value,
+    /// The digest that names the canonical arguments as they are kept: it is recorded, compared, and never made here,
+    /// because what is kept is sealed with the person's key.
+    pub args_digest: &'a str,
     /// What is offered.
     pub tools: &'a Tools,
     /// What is asked about every call.
@@ -275,7 +278,7 @@ pub fn judge(asked: ToolAsked<'_>) -> Result<Judged, ToolRefusal> {
     if let Some(grant) = asked.grant {
         within_grant(grant, tool, asked.args)?;
     }
-    let args_digest = digest(args.as_bytes());
+    let args_digest = asked.args_digest.to_owned();
     if let Some(approved) = asked.approval {
         is_approved(approved, admitted, n, tool, &args_digest)?;
     }

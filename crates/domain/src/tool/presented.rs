@@ -3,7 +3,6 @@
 //! asks here makes no call.
 
 use super::{Approved, Judged, Policy, ToolAsked, ToolRefusal, Tools, judge};
-use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::events::{DispatchAdmitted, RuledBy, ToolIntended};
 use custody_contracts::grant::Grant;
 use custody_contracts::ids::UnixMillis;
@@ -19,6 +18,8 @@ pub struct Presented<'a> {
     pub tool: &'a str,
     /// The arguments as they arrived.
     pub args: &'a Value,
+    /// The digest that names them as they are kept.
+    pub args_digest: &'a str,
     /// The admission of the token's dispatch.
     pub admitted: &'a DispatchAdmitted,
     /// The grant that covers it.
@@ -59,6 +60,7 @@ pub fn judge_presented(asked: Presented<'_>) -> Result<Option<RuledBy>, ToolRefu
         n: asked.intended.map_or(1, |intended| intended.n),
         tool,
         args,
+        args_digest: asked.args_digest,
         tools: asked.tools,
         policy: asked.policy,
         expires_at: UnixMillis::default(),
@@ -82,7 +84,7 @@ pub fn judge_presented(asked: Presented<'_>) -> Result<Option<RuledBy>, ToolRefu
 
 /// Whether the call is the one that stands under the token's `txn` and has no outcome.
 fn recorded(asked: Presented<'_>) -> Result<(), ToolRefusal> {
-    let Presented { claims, tool, args, .. } = asked;
+    let Presented { claims, tool, args_digest, .. } = asked;
     let under = |intended: &&ToolIntended| {
         intended.dispatch == claims.dispatch_id && claims.txn == Some(format!("{}-t{}", intended.dispatch, intended.n))
     };
@@ -90,7 +92,7 @@ fn recorded(asked: Presented<'_>) -> Result<(), ToolRefusal> {
         let detail = "no call stands open under the token's txn";
         return Err(ToolRefusal::new("CALL_NOT_OPEN", detail, "a call is recorded before it is made, and made once"));
     };
-    if intended.tool != tool || intended.args_digest != digest(canonical(args).as_bytes()) {
+    if intended.tool != tool || intended.args_digest != args_digest {
         let detail = "its tool or its arguments are not those that were recorded under the token's txn";
         return Err(ToolRefusal::new("CALL_CHANGED", detail, "nothing is passed on that was not recorded"));
     }

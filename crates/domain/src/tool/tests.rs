@@ -4,6 +4,7 @@ use super::policy::tests::Tagged;
 use super::*;
 use crate::tests::golden;
 use custody_contracts::approval::{ApprovalDecided, ApprovalEvent, ApprovalExpired, Choice};
+use custody_contracts::canonical::digest;
 use custody_contracts::events::{DispatchEvent, LedgerEvent};
 use custody_contracts::ids::DispatchId;
 use custody_contracts::unit::{InputTrust, Limits, Trigger};
@@ -69,7 +70,18 @@ fn asked(
     tools: &Tools,
     approval: Option<&Approved>,
 ) -> Result<Judged, ToolRefusal> {
-    judge(ToolAsked { admitted, n, tool, args, tools, policy: &Tagged, expires_at: EXPIRES, approval, grant: None })
+    judge(ToolAsked {
+        admitted,
+        n,
+        tool,
+        args,
+        args_digest: &digest(canonical(args).as_bytes()),
+        tools,
+        policy: &Tagged,
+        expires_at: EXPIRES,
+        approval,
+        grant: None,
+    })
 }
 
 /// A permit for the first tool call.
@@ -161,6 +173,7 @@ fn a_grant_is_a_ceiling_of_each_call(
         n: 1,
         tool,
         args: &args,
+        args_digest: &digest(canonical(&args).as_bytes()),
         tools: &tools,
         policy: &Tagged,
         expires_at: EXPIRES,

@@ -4,6 +4,7 @@
 use super::policy::tests::Tagged;
 use super::tests::{EXPIRES, admitted, approved, grant, mail, waits, yes};
 use super::*;
+use custody_contracts::canonical::digest;
 use custody_contracts::events::{GrantCheck, GrantUse};
 use custody_contracts::ids::{DispatchId, GrantId};
 use custody_contracts::token::ToolClaims;
@@ -47,6 +48,7 @@ impl Case {
             n: 1,
             tool: "mail__send",
             args: &args,
+            args_digest: &digest(canonical(&args).as_bytes()),
             tools: &tools,
             policy: &Tagged,
             expires_at: EXPIRES,
@@ -64,6 +66,7 @@ impl Case {
             claims: &self.claims,
             tool: self.tool,
             args: &self.args,
+            args_digest: &digest(canonical(&self.args).as_bytes()),
             admitted: &self.admitted,
             grant: Some(&self.grant),
             intended: self.intended.as_ref(),

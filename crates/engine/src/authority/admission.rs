@@ -3,11 +3,12 @@
 
 use super::launchers::Launchers;
 use super::open::OpenDispatches;
-use super::say::FollowUps;
+use super::say::{FollowUps, unavailable};
 use super::workspaces::WorkspaceBook;
 use crate::crash;
 use crate::grants::Grants;
 use crate::runners::Runners;
+use crate::sealed::seal_start;
 use crate::tools::ToolBook;
 use custody_contracts::canonical::derived_id;
 use custody_contracts::envelope::Meta;
@@ -19,8 +20,10 @@ use custody_domain::dispatch::{Dispatch, DispatchCommand, DispatchRefusal, Dispa
 use custody_domain::queue::Rules;
 use custody_ledger::handle::fold;
 use custody_ledger::{Command, Entity, HandleError, Log, Outcome, Seq, Sign, handle, handle_new};
+use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
 use custody_ports::launches::{Launch, Launches};
+use custody_ports::subjects::{SubjectKeyError, SubjectKeys};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -57,6 +60,10 @@ pub struct Admission {
     pub rules: Rules,
     /// What is said to dispatches.
     pub follow_ups: FollowUps,
+    /// The keys of persons.
+    pub keys: Arc<dyn SubjectKeys>,
+    /// Where sealed words are kept that are too many for an event.
+    pub blobs: Arc<dyn Blobs>,
 }
 
 /// What was decided.
@@ -157,7 +164,10 @@ impl Admission {
             DispatchCommand::Admit(e) => e.grant.id().cloned(),
             _ => None,
         };
-        let appended = self.append(&dispatch, command, meta.clone()).await;
+        let appended = match self.sealed(&dispatch, command).await {
+            Ok(command) => self.append(&dispatch, command, meta.clone()).await,
+            Err(error) => Err(error),
+        };
         drop(deciding);
         // A place that was held for it is kept only by what was admitted just now.
         match &appended {
@@ -195,6 +205,17 @@ impl Admission {
         }
     }
 
+    /// The same command with the person's words under their key: in the clear they never reach the ledger.
+    async fn sealed(&self, dispatch: &DispatchId, command: DispatchCommand) -> Result<DispatchCommand, HandleError> {
+        let DispatchCommand::Admit(admitted) = command else { return Ok(command) };
+        let sealed = seal_start(*admitted, self.keys.as_ref(), self.blobs.as_ref()).await;
+        match sealed {
+            Ok(admitted) => Ok(DispatchCommand::Admit(Box::new(admitted))),
+            // Also when it was erased just now: the launch comes again, and is refused then.
+            Err(error) => Err(unavailable(&entity(dispatch)?, error)),
+        }
+    }
+
     fn judge(
         &self,
         launch: &Launch,
@@ -212,6 +233,14 @@ impl Admission {
         };
         let judged = self.try_judge(launch, launcher, &dispatch, &origin, &mut meta, now).and_then(|permit| {
             let admitted = permit.into_event();
+            // Only now: whoever may launch for nobody makes no key for anybody.
+            if let Err(SubjectKeyError::Erased(subject)) = self.keys.ensure(&admitted.unit.identity.subject) {
+                return Err(Refusal {
+                    code: "SUBJECT_ERASED",
+                    detail: format!("{subject} was erased, and nothing is begun in their name"),
+                    hint: format!("whoever may decide it takes them in again: custody subject enrol {subject}"),
+                });
+            }
             // Last of all: whoever is wrong is told so, and not that there is no room.
             let GrantCheck::Checked(used) = &admitted.grant else {
                 return self.open.reserve(&admitted, &self.rules).map(|()| admitted);

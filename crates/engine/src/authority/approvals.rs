@@ -3,7 +3,7 @@
 
 use crate::follow::{follow, read_or_note};
 use custody_contracts::approval::{ApprovalEvent, Choice, ToolAwaiting};
-use custody_contracts::canonical::{canonical, derived_id, digest};
+use custody_contracts::canonical::{canonical, derived_id};
 use custody_contracts::envelope::Meta;
 use custody_contracts::events::{EffectEvent, Kind, LedgerEvent};
 use custody_contracts::ids::{Subject, UnixMillis};
@@ -64,7 +64,7 @@ impl Approvals {
             return Err(ErrorDoc::new("NOT_FOUND", what, Some("custody inbox ls".into())));
         };
         let args_digest = match (asked.decision, asked.args) {
-            (Choice::Edit, Some(args)) => Some(self.keep(&args).await?),
+            (Choice::Edit, Some(args)) => Some(self.keep(&meta, &args).await?),
             (_, None) => asked.args_digest,
             (_, Some(_)) => {
                 return Err(ErrorDoc::new("COMMAND_INVALID", "only an edit has arguments", None));
@@ -91,15 +91,16 @@ impl Approvals {
     }
 
     /// Stores edited arguments, and says what their digest is.
-    async fn keep(&self, args: &Value) -> Result<String, ErrorDoc> {
+    async fn keep(&self, meta: &Meta, args: &Value) -> Result<String, ErrorDoc> {
         let text = canonical(args);
         if !args.is_object() || text.len() > SHOWN_BYTES_MAX {
             let what = format!("the arguments are an object of at most {SHOWN_BYTES_MAX} bytes");
             return Err(ErrorDoc::new("COMMAND_INVALID", what, None));
         }
-        let own = digest(text.as_bytes());
-        self.blobs.put(text.into_bytes()).await.map_err(|e| unavailable(&e))?;
-        Ok(own)
+        // Whose call it is, not who edits it: it is erased with the rest of the dispatch.
+        let of = meta.subject.as_deref().and_then(|subject| Subject::parse(subject).ok());
+        let of = of.ok_or_else(|| ErrorDoc::new("COMMAND_INVALID", "the call is of no person", None))?;
+        self.blobs.put(&of, text.into_bytes()).await.map_err(|e| unavailable(&e))
     }
 
     /// The call that a card is about, and the envelope of events about it.

@@ -4,6 +4,7 @@
 //! `{"ok": …}` or an error.v1.
 
 use super::approvals::Approvals;
+use super::erasing::SubjectDesk;
 use super::grants::GrantDesk;
 use super::issuing::TokenDesk;
 use super::launchers::Launchers;
@@ -53,6 +54,8 @@ pub struct Commands {
     pub approvals: Approvals,
     /// Tokens and the keys that sign them; `None` where no tokens are signed.
     pub tokens: Option<TokenDesk>,
+    /// Erasing persons; `None` where nobody is erased.
+    pub subjects: Option<SubjectDesk>,
 }
 
 /// `command.dispatch.stop`.
@@ -167,6 +170,9 @@ impl Commands {
             "token.published" => Ok(self.desk()?.published()),
             "key.ls" => Ok(self.desk()?.list_keys()),
             "key.rotate" => self.desk()?.rotate_keys(read(request)?).await,
+            "subject.erase" => self.subjects()?.erase(read(request)?).await,
+            "subject.enrol" => self.subjects()?.enrol(read(request)?).await,
+            "subject.ls" => self.subjects()?.list(),
             "grant.request" => self.grants.request(read(request)?).await,
             "grant.issue" => self.grants.issue(read(request)?).await,
             "grant.revoke" => self.grants.revoke(read(request)?).await,
@@ -184,6 +190,11 @@ impl Commands {
     fn desk(&self) -> Result<&TokenDesk, ErrorDoc> {
         let none = || ErrorDoc::new("TOKENS_NOT_SIGNED", "no tokens are signed here", None);
         self.tokens.as_ref().ok_or_else(none)
+    }
+
+    fn subjects(&self) -> Result<&SubjectDesk, ErrorDoc> {
+        let none = || ErrorDoc::new("SUBJECTS_NOT_KEPT", "no keys of persons are kept here", None);
+        self.subjects.as_ref().ok_or_else(none)
     }
 
     async fn launcher(&self, id: String, command: LauncherCommand) -> Result<Value, ErrorDoc> {

@@ -1,11 +1,12 @@
 //! The authority role: admits or refuses launches and what is said to dispatches, registers launchers and keys, gives grants and takes them back,
-//! signs checkpoints.
+//! erases persons, signs checkpoints.
 //!
 //! Never touches Docker and never holds an upstream credential.
 
 pub mod admission;
 pub mod approvals;
 pub mod commands;
+pub mod erasing;
 pub mod grants;
 pub mod issuing;
 pub mod launchers;
@@ -17,6 +18,8 @@ pub mod say;
 mod tests;
 #[cfg(test)]
 mod tests_approvals;
+#[cfg(test)]
+mod tests_erasing;
 #[cfg(test)]
 mod tests_grants;
 pub mod tokens;

@@ -6,7 +6,7 @@ use super::admission::{Decision, entity};
 use super::launchers::Launchers;
 use super::meta;
 use crate::grants::Grants;
-use custody_contracts::canonical::{canonical, derived_id, digest};
+use custody_contracts::canonical::{derived_id, digest};
 use custody_contracts::envelope::Meta;
 use custody_contracts::events::{
     DispatchEvent, FollowUpAccepted, FollowUpRefused, Kind, LaunchRef, LedgerEvent, SignatureCheck,
@@ -22,6 +22,7 @@ use custody_ledger::handle::fold;
 use custody_ledger::{
     AppendError, Command, Decider, Entity, HandleError, Log, Outcome, Recorded, Seq, Sign, Stored, handle,
 };
+use custody_ports::blobs::{BlobError, Blobs};
 use custody_ports::clock::Clock;
 use custody_ports::inputs::Inputs;
 use custody_ports::launches::Launch;
@@ -46,6 +47,8 @@ pub struct FollowUps {
     pub inputs: Arc<dyn Inputs>,
     /// Grants.
     pub grants: Grants,
+    /// What seals words with their person's key, and names them so.
+    pub blobs: Arc<dyn Blobs>,
 }
 
 /// One follow-up, by whomever.
@@ -65,7 +68,7 @@ struct Ask {
 /// What was decided: the number and where it stands, or the refusal and where that stands.
 type Said = Result<(u32, Seq), (Refusal, Seq)>;
 
-fn unavailable(entity: &Entity, why: impl std::fmt::Display) -> HandleError {
+pub(super) fn unavailable(entity: &Entity, why: impl std::fmt::Display) -> HandleError {
     HandleError::Append(AppendError::Unavailable(format!("{}: {why}", entity.log_subject())))
 }
 
@@ -146,11 +149,24 @@ impl FollowUps {
         launcher: Option<&LauncherId>,
     ) -> Result<Said, HandleError> {
         let text = follow_up.text.as_bytes();
-        (ask.digest, ask.bytes) = (digest(text), text.len() as u64);
+        ask.bytes = text.len() as u64;
         ask.dispatch = Some(follow_up.dispatch.clone());
         let entity = entity(&follow_up.dispatch)?;
         let history = self.load(&entity).await?;
         let state = fold::<Dispatch>(&entity, &history)?;
+        let sealed = match state.admitted.as_deref().map(|a| self.blobs.seal(&a.unit.identity.subject, text.to_vec())) {
+            None => Vec::new(),
+            Some(Ok(sealed)) => sealed,
+            Some(Err(BlobError::Erased(who))) => {
+                let hint = "nothing more is said in the name of whoever was erased".to_owned();
+                let refusal = Refusal { code: "SUBJECT_ERASED", detail: format!("{who} was erased"), hint };
+                return self.refuse(ask, refusal).await;
+            }
+            Some(Err(error)) => return Err(unavailable(&entity, error)),
+        };
+        if state.admitted.is_some() {
+            ask.digest = digest(&sealed);
+        }
         let own = state.admitted.as_deref().filter(|a| launcher.is_none_or(|l| *l == a.launch.launcher));
         // What was accepted stays accepted, also when the dispatch has ended since.
         if own.is_some()
@@ -187,8 +203,7 @@ impl FollowUps {
         if let Err(refused) = Dispatch::decide(&state, DispatchCommand::FollowUp(accepted.clone())) {
             return self.refuse(ask, closed(&refused)).await;
         }
-        let bytes = canonical(&json!({ "dispatch": follow_up.dispatch, "text": follow_up.text })).into_bytes();
-        let kept = self.inputs.keep(follow_up.dispatch.as_str(), ask.message.as_str(), bytes).await;
+        let kept = self.inputs.keep(follow_up.dispatch.as_str(), ask.message.as_str(), sealed).await;
         accepted.input_seq = kept.map_err(|e| unavailable(&entity, e))?;
         let command = Command {
             id: ask.command_id(),

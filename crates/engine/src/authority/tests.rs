@@ -11,6 +11,8 @@ use super::say::FollowUps;
 use super::workspaces::WorkspaceBook;
 use crate::grants::Grants;
 use crate::runners::Runners;
+use crate::sealed::SealedBlobs;
+use crate::sealed::tests::MemoryKeys;
 use crate::tools::ToolBook;
 use custody_contracts::canonical::canonical;
 use custody_contracts::envelope::Meta;
@@ -94,6 +96,7 @@ async fn given_with(rules: Rules) -> Given {
         launchers: launchers.clone(),
         inputs: output.clone(),
         grants: grants.clone(),
+        blobs: Arc::new(MemoryBlobs::default()),
     };
     let commands = Commands {
         log: port.clone(),
@@ -110,12 +113,28 @@ async fn given_with(rules: Rules) -> Given {
             blobs: Arc::new(MemoryBlobs::default()),
         },
         tokens: None,
+        subjects: None,
     };
     let runners = Runners::read(folder.path()).unwrap();
     let open = OpenDispatches::default();
     let tools = ToolBook::builtin();
-    let admission =
-        Admission { log: port, signer, clock, launchers, workspaces, grants, runners, tools, open, rules, follow_ups };
+    let keys = Arc::new(MemoryKeys::default());
+    let blobs = Arc::new(SealedBlobs::new(Arc::new(MemoryBlobs::default()), keys.clone()));
+    let admission = Admission {
+        log: port,
+        signer,
+        clock,
+        launchers,
+        workspaces,
+        grants,
+        runners,
+        tools,
+        open,
+        rules,
+        follow_ups,
+        keys,
+        blobs,
+    };
     let key = authority_key();
     let root = KeyIntroduced {
         kid: key.kid().into(),
@@ -415,7 +434,7 @@ async fn what_is_said_is_accepted_once_in_order_and_only_while_there_are_turns()
     let mut words = Vec::new();
     for event in &accepted {
         let kept = given.output.at(&dispatch, event["input_seq"].as_u64().unwrap()).await.unwrap().unwrap();
-        words.push(serde_json::from_slice::<Value>(&kept).unwrap()["text"].clone());
+        words.push(Value::from(String::from_utf8(kept).unwrap()));
     }
     assert_eq!(words, ["one", "two"]);
     assert_eq!(data(&given.log, "custody.dispatch.follow_up_refused.v1").len(), 2);

@@ -1,9 +1,10 @@
 //! What the authority makes of decisions about calls that wait, and of those that nobody makes in time.
 
 use super::approvals::Approvals;
-use crate::runtime::tests::put;
+use crate::runtime::tests::put_as;
 use custody_contracts::approval::{ApprovalEvent, ToolAwaiting};
 use custody_contracts::canonical::{canonical, digest};
+use custody_contracts::envelope::Meta;
 use custody_contracts::events::{EffectEvent, LedgerEvent, Role};
 use custody_ledger::{MemoryLog, Recorded};
 use custody_ports::blobs::Blobs;
@@ -27,7 +28,8 @@ async fn stand() -> Stand {
     let awaiting: ToolAwaiting = serde_json::from_str(golden).unwrap();
     let log = MemoryLog::new();
     let event = LedgerEvent::Effect(EffectEvent::ToolAwaiting(Box::new(awaiting.clone())));
-    put(&log, event, &awaiting.card()).await;
+    let of_jane = Meta { subject: Some("u_jane".into()), ..Meta::default() };
+    put_as(&log, event, &awaiting.card(), &of_jane).await;
     let clock = Arc::new(ManualClock::at(awaiting.expires_at.0 - 60_000));
     let blobs = Arc::new(MemoryBlobs::default());
     let approvals = Approvals {

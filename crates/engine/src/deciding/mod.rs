@@ -20,11 +20,13 @@ use crate::grants::Grants;
 use crate::keys::KeyBook;
 use crate::mcp::wire::{RpcError, reply};
 use crate::tools::ToolBook;
-use custody_contracts::events::RuledBy;
+use custody_contracts::canonical::{canonical, digest};
+use custody_contracts::events::{DispatchAdmitted, RuledBy, ToolIntended};
 use custody_contracts::token::ToolClaims;
 use custody_domain::token::{Audience, Audiences};
 use custody_domain::tool::{Policy, Presented, ToolRefusal, judge_presented};
 use custody_ledger::{Log, LogError, Sign};
+use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
 use custody_trust::issued::{Names, verify_tool};
 use custody_trust::token::TokenRefused;
@@ -62,6 +64,7 @@ struct Inner {
     keys: KeyBook,
     names: Names,
     audiences: Arc<Audiences>,
+    blobs: Arc<dyn Blobs>,
     running: Semaphore,
     /// The calls that were passed on, and when, in seconds.
     passed: Mutex<BTreeMap<String, u64>>,
@@ -168,6 +171,7 @@ impl Decisions {
             keys: presenter.keys.clone(),
             names: presenter.names.clone(),
             audiences: presenter.audiences.clone(),
+            blobs: gateway.blobs.clone(),
             running: Semaphore::new(RUNNING_MAX),
             passed: Mutex::default(),
             refusals: Mutex::default(),
@@ -331,11 +335,13 @@ impl Inner {
             Some(txn) => facts::call(log, txn, now).await?,
             None => (None, None),
         };
+        let args_digest = self.args_digest(admitted, call.args, intended.as_ref())?;
         let (tools, issued) = (self.tools.tools(), self.grants.get(claims.grant.as_str()));
         let rule = judge_presented(Presented {
             claims,
             tool: call.tool,
             args: call.args,
+            args_digest: &args_digest,
             admitted,
             grant: issued.as_ref().map(|issued| &issued.grant),
             intended: intended.as_ref(),
@@ -350,6 +356,23 @@ impl Inner {
             self.once(&intended.idempotency_key, now.0 / 1_000)?;
         }
         Ok(rule)
+    }
+
+    /// The digest that names arguments as the person's key keeps them; one that was recorded before there were such keys
+    /// names them themselves.
+    fn args_digest(
+        &self,
+        admitted: &DispatchAdmitted,
+        args: &Value,
+        intended: Option<&ToolIntended>,
+    ) -> Result<String, No> {
+        let text = canonical(args);
+        let plain = digest(text.as_bytes());
+        if intended.is_some_and(|intended| intended.args_digest == plain) {
+            return Ok(plain);
+        }
+        let named = self.blobs.name(&admitted.unit.identity.subject, text.as_bytes());
+        named.map_err(|why| No::Unavailable(why.to_string()))
     }
 
     /// Whether a call was not passed on before.

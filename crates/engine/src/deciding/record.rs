@@ -4,7 +4,7 @@
 use super::facts::{Admission, events};
 use super::{Asked, Inner};
 use crate::mcp::tool_name;
-use custody_contracts::canonical::{canonical, derived_id, digest};
+use custody_contracts::canonical::derived_id;
 use custody_contracts::envelope::Meta;
 use custody_contracts::events::{Kind, ToolRefused};
 use custody_contracts::ids::UnixMillis;
@@ -38,7 +38,7 @@ impl Inner {
             dispatch: dispatch.clone(),
             n: 0,
             tool: call.and_then(|call| tool_name(call.tool)),
-            args_digest: call.map(|call| digest(canonical(call.args).as_bytes())),
+            args_digest: call.and_then(|call| self.args_digest(&admission.admitted, call.args, None).ok()),
             reason: refusal.code.to_owned(),
             detail: refusal.detail.clone(),
             count,

@@ -4,6 +4,8 @@
 use super::*;
 use crate::mcp::tests::PermitAll;
 use crate::runtime::tests::{admitted, put};
+use crate::sealed::SealedBlobs;
+use crate::sealed::tests::MemoryKeys;
 use crate::tools::{accepted_path, document_path};
 use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::events::{
@@ -15,7 +17,7 @@ use custody_contracts::ids::UnixMillis;
 use custody_contracts::token::{TokenKeyChanged, TokenKeyState, TokenType};
 use custody_domain::tool::{Judged, ToolAsked, judge};
 use custody_ledger::{Append, AppendError, Entity, MemoryLog, Recorded, Seq, Stored};
-use custody_testkit::fakes::ManualClock;
+use custody_testkit::fakes::{ManualClock, MemoryBlobs};
 use custody_trust::RoleKey;
 use custody_trust::issued::mint;
 use futures::future::BoxFuture;
@@ -141,6 +143,7 @@ impl Stand {
             keys,
             names: Names::of("https://custody.test"),
             audiences: Arc::new(audiences),
+            blobs: Arc::new(SealedBlobs::new(Arc::new(MemoryBlobs::default()), Arc::new(MemoryKeys::default()))),
             running: Semaphore::new(RUNNING_MAX),
             passed: Mutex::default(),
             refusals: Mutex::default(),
@@ -150,14 +153,24 @@ impl Stand {
         stand
     }
 
+    /// The digest that the person's key gives the call's arguments.
+    fn named(&self) -> String {
+        self.decisions.0.args_digest(&dispatch(3), &args(), None).unwrap_or_else(|_| panic!())
+    }
+
     /// Records a call under a number.
     async fn intend(&self, n: u32) -> ToolIntended {
+        self.intend_as(n, &self.named()).await
+    }
+
+    async fn intend_as(&self, n: u32, args_digest: &str) -> ToolIntended {
         let (tools, grant) = (self.decisions.0.tools.tools(), granted());
         let asked = ToolAsked {
             admitted: &dispatch(3),
             n,
             tool: "mail__send",
             args: &args(),
+            args_digest,
             tools: &tools,
             policy: &PermitAll,
             expires_at: UnixMillis(NOW),
@@ -267,7 +280,7 @@ fn call(name: &str, arguments: &Value, key: &str) -> String {
 
 /// The honest request of the first call.
 fn honest(stand: &Stand) -> Request {
-    let key = format!("d-1-t1:{}", &digest(canonical(&args()).as_bytes())[7..23]);
+    let key = format!("d-1-t1:{}", &stand.named()[7..23]);
     let body = call("send", &args(), &key);
     Request { authorization: Some(stand.token(&json!({}))), audience: MAIL, method: "POST", body }
 }
@@ -315,6 +328,21 @@ async fn what_is_not_the_recorded_call_is_turned_away(
         assert_eq!((one.n, one.count), (2, 1), "the next number of the dispatch");
     }
     assert_eq!(stand.passes(&honest(&stand)).await, "on");
+}
+
+#[tokio::test]
+async fn a_call_that_was_recorded_before_persons_had_keys_passes_as_well() {
+    let stand = Stand::new().await;
+    let plain = digest(canonical(&args()).as_bytes());
+    assert_ne!(plain, stand.named(), "a digest of sealed bytes tells nothing about the words");
+    stand.intend_as(2, &plain).await;
+    let mut request = honest(&stand);
+    request.authorization = Some(stand.token(&json!({ "jti": "tk-of-the-second-call", "txn": "d-1-t2" })));
+    let key = format!("d-1-t2:{}", &plain[7..23]);
+    request.body = call("send", &json!({ "to": "eve@acme.test" }), &key);
+    assert_eq!(stand.passes(&request).await, "200 CALL_CHANGED");
+    request.body = call("send", &args(), &key);
+    assert_eq!(stand.passes(&request).await, "on");
 }
 
 /// T12: the token and the message of a call, taken off the wire and sent again.

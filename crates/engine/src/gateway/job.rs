@@ -71,6 +71,9 @@ fn wants_tools(runner: &Runner) -> bool {
 }
 
 fn prompt(gateway: &Gateway, claimed: &Claimed) -> Result<String, String> {
+    if claimed.admitted.sealed.is_some() {
+        return Err(format!("ERASED: the words of {} cannot be opened any more", claimed.admitted.dispatch));
+    }
     match &claimed.admitted.unit.start {
         Start::Entrypoint(Entrypoint::Inline(text)) => Ok(text.clone()),
         Start::Session(turn) => Ok(turn.inline.clone().unwrap_or_default()),

@@ -4,7 +4,9 @@
 
 use custody_contracts::box_protocol::{Frame, FrameBody};
 use custody_contracts::canonical::derived_id;
+use custody_contracts::ids::Subject;
 use custody_contracts::messages::Chunk;
+use custody_ports::blobs::{BlobError, Blobs};
 use custody_ports::output::{Output, OutputError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,9 @@ pub(super) enum RelayError {
     /// The output stream.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The person's key.
+    #[error("the chunk cannot be sealed: {0}")]
+    Sealed(#[from] BlobError),
     /// A frame that cannot be written.
     #[error("frame cannot be encoded: {0}")]
     Encode(#[from] serde_json::Error),
@@ -78,6 +83,9 @@ impl Pace {
 /// The relay of one dispatch.
 pub(super) struct Relay {
     output: Arc<dyn Output>,
+    /// What seals chunks with their person's key.
+    blobs: Arc<dyn Blobs>,
+    subject: Subject,
     dispatch: String,
     attempt: u32,
     /// Last frame stored.
@@ -92,10 +100,18 @@ pub(super) struct Relay {
 
 impl Relay {
     /// A relay that goes on where the topic stands.
-    pub(super) async fn open(output: Arc<dyn Output>, dispatch: &str, attempt: u32) -> Result<Relay, RelayError> {
+    pub(super) async fn open(
+        output: Arc<dyn Output>,
+        blobs: Arc<dyn Blobs>,
+        subject: &Subject,
+        dispatch: &str,
+        attempt: u32,
+    ) -> Result<Relay, RelayError> {
         let last = output.last(dispatch).await?;
         let mut relay = Relay {
             output,
+            blobs,
+            subject: subject.clone(),
             dispatch: dispatch.to_owned(),
             attempt,
             stored: 0,
@@ -106,7 +122,7 @@ impl Relay {
         };
         if let Some(chunk) = last {
             relay.last_seq = chunk.seq;
-            let chunk: Chunk = serde_json::from_slice(&chunk.bytes)?;
+            let chunk: Chunk = serde_json::from_slice(&relay.blobs.open(chunk.bytes)?)?;
             relay.ended = chunk.frames.last().is_some_and(|f| matches!(f.body, FrameBody::Exit { .. }));
             relay.stored = chunk.to;
         }
@@ -153,7 +169,7 @@ impl Relay {
             to: last.seq,
             frames: self.waiting.clone(),
         };
-        let bytes = serde_json::to_vec(&chunk)?;
+        let bytes = self.blobs.seal(&self.subject, serde_json::to_vec(&chunk)?)?;
         let id = derived_id("out-", &[self.dispatch.as_bytes(), &chunk.from.to_be_bytes(), &bytes]);
         let mut pause = Duration::from_millis(20);
         for tried in 1..=TRIES_MAX {

@@ -66,8 +66,10 @@ async fn record(
     taped: Option<&TapedCall>,
     why: Option<&str>,
 ) {
+    let subject = &shared.claimed.admitted.unit.identity.subject;
+    let named = |body: &[u8]| shared.gateway.blobs.name(subject, body).unwrap_or_else(|_| digest(b""));
     for bytes in [request.to_vec(), response.to_vec()] {
-        if let Err(error) = shared.gateway.blobs.put(bytes).await {
+        if let Err(error) = shared.gateway.blobs.put(subject, bytes).await {
             tracing::warn!(%error, dispatch = %shared.claimed.admitted.dispatch, "a body of a replay was not stored");
         }
     }
@@ -80,8 +82,8 @@ async fn record(
         api: api.as_str().to_owned(),
         upstream: UPSTREAM.to_owned(),
         model: taped.map_or_else(String::new, |taped| taped.called.model.clone()),
-        request_digest: digest(request),
-        response_digest: digest(response),
+        request_digest: named(&request[..]),
+        response_digest: named(response),
         status: taped.map_or(0, |taped| taped.called.status),
         outcome: taped.map_or(EffectOutcome::Failed, |taped| taped.called.outcome),
         detail: detail.map(|text| text.chars().take(DETAIL_BYTES_MAX).collect()),

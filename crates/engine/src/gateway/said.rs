@@ -2,10 +2,10 @@
 //! at every connect which one it took last, so a gateway that starts anew goes on there. Must never hand over words that
 //! the ledger did not accept: the topic is only where they are kept.
 
+use crate::sealed::said_words;
 use custody_contracts::box_protocol::GatewayMessage;
-use custody_contracts::canonical::digest;
 use custody_contracts::events::FollowUpAccepted;
-use custody_contracts::launch::FollowUp;
+use custody_ports::blobs::Blobs;
 use custody_ports::inputs::Inputs;
 use custody_ports::output::OutputError;
 use tokio::sync::watch;
@@ -42,7 +42,11 @@ impl Said {
     ///
     /// # Errors
     /// [`OutputError`] when the topic cannot be read now.
-    pub(super) async fn next(&mut self, inputs: &dyn Inputs) -> Result<Option<GatewayMessage>, OutputError> {
+    pub(super) async fn next(
+        &mut self,
+        inputs: &dyn Inputs,
+        blobs: &dyn Blobs,
+    ) -> Result<Option<GatewayMessage>, OutputError> {
         let Some(last) = self.last else { return Ok(None) };
         let mut following: Vec<FollowUpAccepted> =
             self.accepted.borrow().iter().filter(|one| one.n > last).cloned().collect();
@@ -50,9 +54,8 @@ impl Said {
         for one in following {
             let kept = inputs.at(one.dispatch.as_str(), one.input_seq).await?;
             self.last = Some(one.n);
-            let words = kept.and_then(|bytes| serde_json::from_slice::<FollowUp>(&bytes).ok());
-            match words.filter(|words| digest(words.text.as_bytes()) == one.digest) {
-                Some(words) => return Ok(Some(GatewayMessage::Input { text: words.text, n: Some(one.n) })),
+            match kept.and_then(|kept| said_words(blobs, kept, &one.digest)) {
+                Some(text) => return Ok(Some(GatewayMessage::Input { text, n: Some(one.n) })),
                 None => {
                     tracing::error!(dispatch = %one.dispatch, n = one.n, "accepted words are not on the input topic")
                 }
@@ -65,8 +68,9 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use custody_contracts::canonical::digest;
     use custody_contracts::ids::DispatchId;
-    use custody_testkit::fakes::MemoryOutput;
+    use custody_testkit::fakes::{MemoryBlobs, MemoryOutput};
     use serde_json::json;
 
     async fn accepted(inputs: &MemoryOutput, n: u32, text: &str, accepted: &str) -> FollowUpAccepted {
@@ -92,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn accepted_words_come_in_order_once_and_nothing_else_does() {
-        let inputs = MemoryOutput::default();
+        let (inputs, blobs) = (MemoryOutput::default(), MemoryBlobs::default());
         // Kept by somebody, accepted by nobody.
         inputs.keep("d-1", "stray", b"{\"dispatch\":\"d-1\",\"text\":\"stray\"}".to_vec()).await.unwrap();
         let two = accepted(&inputs, 2, "two", "two").await;
@@ -103,18 +107,18 @@ mod tests {
         let five = accepted(&inputs, 5, "five", "five").await;
         let (sender, receiver) = watch::channel(vec![two, one]);
         let mut said = Said::new(receiver.clone());
-        assert_eq!(told(said.next(&inputs).await.unwrap()), None, "not before the job");
+        assert_eq!(told(said.next(&inputs, &blobs).await.unwrap()), None, "not before the job");
         said.greeted(0);
         said.more().await;
-        assert_eq!(told(said.next(&inputs).await.unwrap()), Some((1, "one".into())));
-        assert_eq!(told(said.next(&inputs).await.unwrap()), Some((2, "two".into())));
-        assert_eq!(told(said.next(&inputs).await.unwrap()), None);
+        assert_eq!(told(said.next(&inputs, &blobs).await.unwrap()), Some((1, "one".into())));
+        assert_eq!(told(said.next(&inputs, &blobs).await.unwrap()), Some((2, "two".into())));
+        assert_eq!(told(said.next(&inputs, &blobs).await.unwrap()), None);
         sender.send_modify(|all| all.extend([forged, elsewhere, five]));
         said.more().await;
-        assert_eq!(told(said.next(&inputs).await.unwrap()), Some((5, "five".into())));
+        assert_eq!(told(said.next(&inputs, &blobs).await.unwrap()), Some((5, "five".into())));
         // A worker that comes again says what it has.
         let mut again = Said::new(receiver);
         again.greeted(1);
-        assert_eq!(told(again.next(&inputs).await.unwrap()), Some((2, "two".into())));
+        assert_eq!(told(again.next(&inputs, &blobs).await.unwrap()), Some((2, "two".into())));
     }
 }

@@ -107,7 +107,8 @@ pub(super) async fn serve(
     // The relay too, while the box is being made: its worker's first word then waits for nothing. One that cannot be had
     // is asked for again by the worker's connection.
     let attempt = claimed.claim.attempt;
-    let relay = Relay::open(gateway.output.clone(), &dispatch, attempt);
+    let subject = &claimed.admitted.unit.identity.subject;
+    let relay = Relay::open(gateway.output.clone(), gateway.blobs.clone(), subject, &dispatch, attempt);
     let (calls, tape, relay, gone_on_from) =
         tokio::join!(recorded(&gateway, &dispatch, 'm'), tape, relay, gone_on_from);
     if let Some(before) = gone_on_from {
@@ -327,7 +328,8 @@ async fn answer(
     });
     let begun = shared.calls.load(Ordering::SeqCst) + 1;
     let runner = shared.claimed.admitted.runner.name.to_string();
-    door.serve(CallContext { dispatch, runner, n: begun }, request, done).await
+    let subject = shared.claimed.admitted.unit.identity.subject.clone();
+    door.serve(CallContext { dispatch, subject, runner, n: begun }, request, done).await
 }
 
 fn upgrade(
@@ -405,7 +407,9 @@ async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Resu
         Some(relay) => relay,
         None => {
             let claim = &shared.claimed.claim;
-            Relay::open(shared.gateway.output.clone(), claim.dispatch.as_str(), claim.attempt).await?
+            let (output, blobs) = (shared.gateway.output.clone(), shared.gateway.blobs.clone());
+            let subject = &shared.claimed.admitted.unit.identity.subject;
+            Relay::open(output, blobs, subject, claim.dispatch.as_str(), claim.attempt).await?
         }
     };
     let talked = talk(shared, &mut relay, io).await;
@@ -441,7 +445,7 @@ async fn talk(shared: &Shared, relay: &mut Relay, io: TokioIo<hyper::upgrade::Up
                 continue;
             }
             () = said.more() => {
-                while let Some(input) = said.next(shared.gateway.inputs.as_ref()).await? {
+                while let Some(input) = said.next(shared.gateway.inputs.as_ref(), shared.gateway.blobs.as_ref()).await? {
                     send(&mut writer, &input).await?;
                 }
                 continue;

@@ -1,15 +1,20 @@
 //! The relay: in order, without gaps or doubles, acknowledged only when stored.
 
-use super::relay::{Pace, Relay};
+use super::relay::{Pace, Relay, RelayError};
 use custody_contracts::box_protocol::{ExitReason, Frame, FrameBody};
 use custody_contracts::messages::Chunk;
 use custody_ports::output::Output;
-use custody_testkit::fakes::{MemoryOutput, Stored};
+use custody_testkit::fakes::{MemoryBlobs, MemoryOutput, Stored};
 use rstest::rstest;
 use std::sync::Arc;
 
 fn frame(seq: u64) -> Frame {
     Frame { seq, at: 0, body: FrameBody::Text { text: format!("word {seq}") } }
+}
+
+async fn open(output: &Arc<MemoryOutput>) -> Result<Relay, RelayError> {
+    let subject = custody_contracts::ids::Subject::parse("u_jane").unwrap();
+    Relay::open(output.clone(), Arc::new(MemoryBlobs::default()), &subject, "d-1", 1).await
 }
 
 fn exit(seq: u64) -> Frame {
@@ -25,13 +30,13 @@ async fn stored(output: &MemoryOutput) -> Vec<u64> {
 #[tokio::test]
 async fn frames_are_stored_once_and_in_order_whatever_the_worker_resends() {
     let output = Arc::new(MemoryOutput::default());
-    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    let mut relay = open(&output).await.unwrap();
     for seq in [1, 2, 2, 1, 3] {
         assert!(!relay.take(frame(seq)).unwrap(), "small frames wait for others");
     }
     relay.flush().await.unwrap();
     // A gateway that starts again goes on where the topic stands.
-    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    let mut relay = open(&output).await.unwrap();
     assert_eq!(relay.stored(), 3);
     for seq in [2, 3, 4] {
         relay.take(frame(seq)).unwrap();
@@ -46,7 +51,7 @@ async fn frames_are_stored_once_and_in_order_whatever_the_worker_resends() {
 #[tokio::test]
 async fn a_missing_frame_ends_the_connection_and_stores_nothing_after_it() {
     let output = Arc::new(MemoryOutput::default());
-    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    let mut relay = open(&output).await.unwrap();
     relay.take(frame(1)).unwrap();
     assert!(relay.take(frame(3)).is_err());
     relay.flush().await.unwrap();
@@ -60,7 +65,7 @@ async fn a_missing_frame_ends_the_connection_and_stores_nothing_after_it() {
 async fn a_lost_answer_neither_loses_nor_doubles_a_chunk(#[case] failure: Stored) {
     let output = Arc::new(MemoryOutput::default());
     output.fail_next(&[failure, failure]);
-    let mut relay = Relay::open(output.clone(), "d-1", 1).await.unwrap();
+    let mut relay = open(&output).await.unwrap();
     relay.take(frame(1)).unwrap();
     relay.flush().await.unwrap();
     relay.take(exit(2)).unwrap();
@@ -71,7 +76,7 @@ async fn a_lost_answer_neither_loses_nor_doubles_a_chunk(#[case] failure: Stored
 #[tokio::test]
 async fn a_full_chunk_does_not_wait() {
     let output = Arc::new(MemoryOutput::default());
-    let mut relay = Relay::open(output, "d-1", 1).await.unwrap();
+    let mut relay = open(&output).await.unwrap();
     let text = "x".repeat(33 * 1024);
     assert!(relay.take(Frame { seq: 1, at: 0, body: FrameBody::Text { text } }).unwrap());
 }

@@ -192,7 +192,8 @@ async fn an_edited_call_is_made_as_it_was_edited() {
     let stand = Stand::new(vec![]).await;
     proposed(&stand).await;
     let edited = r#"{"body":"The figure is 4.3 M.","title":"Reply to Bob"}"#;
-    let digest = custody_ports::blobs::Blobs::put(stand.blobs.as_ref(), edited.into()).await.unwrap();
+    let jane = custody_contracts::ids::Subject::parse("u_jane").unwrap();
+    let digest = custody_ports::blobs::Blobs::put(stand.blobs.as_ref(), &jane, edited.into()).await.unwrap();
     say(&stand, "decided", json!({ "decision": "edit", "by": "u_jane", "args_digest": digest })).await;
     say(&stand, "decided", json!({ "decision": "approve", "by": "u_jane", "args_digest": digest, "version": 2 })).await;
     stand.wait("the outcome", 1, |e| matches!(e, EffectEvent::ToolFinished(_))).await;

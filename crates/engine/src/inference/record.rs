@@ -6,7 +6,7 @@ use super::{Api, Target};
 use bytes::Bytes;
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{EffectOutcome, ModelCalled};
-use custody_contracts::ids::DispatchId;
+use custody_contracts::ids::{DispatchId, Subject};
 use custody_ports::blobs::Blobs;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -20,6 +20,8 @@ pub const DETAIL_BYTES_MAX: usize = 500;
 pub struct CallContext {
     /// The dispatch whose socket it came through.
     pub dispatch: String,
+    /// The person whose content its bodies are.
+    pub subject: Subject,
     /// Its runner: decides which upstream it gets.
     pub runner: String,
     /// 1 for the dispatch's first call.
@@ -169,6 +171,12 @@ impl Recorder {
         &self.passed
     }
 
+    /// The digest that names a body as it is kept. Of a person whose key is gone none is kept, and the record says so by the
+    /// digest of nothing: a digest of the body itself would still tell a good guess from a bad one.
+    fn named(&self, body: &[u8]) -> String {
+        self.blobs.name(&self.call.subject, body).unwrap_or_else(|_| digest(b""))
+    }
+
     /// The call is over. Later calls, and the drop, do nothing.
     pub(super) fn finish(&mut self, ending: Ending) {
         let Some(done) = self.done.take() else { return };
@@ -182,8 +190,8 @@ impl Recorder {
             api: self.api.as_str().to_owned(),
             upstream: self.target.config.name.clone(),
             model: self.target.config.model.clone(),
-            request_digest: digest(&request),
-            response_digest: digest(&response),
+            request_digest: self.named(&request),
+            response_digest: self.named(&response),
             status: self.status,
             outcome,
             detail,
@@ -208,14 +216,14 @@ impl Recorder {
             duration_ms = record.duration_ms,
             "model called"
         );
-        let (dispatch, n) = (self.call.dispatch.clone(), self.call.n);
+        let (dispatch, subject, n) = (self.call.dispatch.clone(), self.call.subject.clone(), self.call.n);
         if done.send(record).is_err() {
             tracing::warn!(dispatch, n, "nobody waits for the record of this model call");
         }
         let (blobs, permit) = (Arc::clone(&self.blobs), self.permit.take());
         self.runtime.spawn(async move {
             for (what, bytes) in [("request", request.to_vec()), ("response", response)] {
-                if let Err(why) = blobs.put(bytes).await {
+                if let Err(why) = blobs.put(&subject, bytes).await {
                     tracing::warn!(dispatch, n, what, %why, "a body of a model call was not stored");
                 }
             }

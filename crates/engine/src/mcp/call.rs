@@ -8,11 +8,11 @@ use crate::crash;
 use crate::replay::{Tape, TapedWait};
 use crate::upstream::Came;
 use custody_contracts::approval::ToolAwaiting;
-use custody_contracts::canonical::{canonical, derived_id, digest};
+use custody_contracts::canonical::{canonical, derived_id};
 use custody_contracts::envelope::Meta;
 use custody_contracts::events::{EffectEvent, Kind, ToolEffect, ToolFinished, ToolPhase, ToolRefused};
 use custody_contracts::grant::GrantIssued;
-use custody_contracts::ids::{UnixMillis, WorkspaceId};
+use custody_contracts::ids::{Subject, UnixMillis, WorkspaceId};
 use custody_domain::effect::{Effect, EffectCommand, EffectRefusal};
 use custody_domain::tool::{Deed, FileCall, Judged, Offered, ToolAsked, ToolPermit, ToolRefusal, WaitPermit, judge};
 use custody_ledger::{Command, Entity, HandleError, Outcome, handle};
@@ -99,7 +99,7 @@ impl Mcp {
             return Err(RpcError::internal("the gateway is ending"));
         };
         // The same call again is the same effect: it is looked for before it gets a number.
-        let key = (name.to_owned(), digest(canonical(args).as_bytes()));
+        let key = (name.to_owned(), self.named(canonical(args).as_bytes())?);
         let before = self.past.lock().await.once.get(&key).copied();
         let began = match before {
             Some(n) => Begun::Before(n),
@@ -119,6 +119,17 @@ impl Mcp {
         Ok(answer.result)
     }
 
+    /// The person whose content the call is.
+    fn subject(&self) -> &Subject {
+        &self.needs.admitted.unit.identity.subject
+    }
+
+    /// The digest that names what the person's key seals.
+    fn named(&self, bytes: &[u8]) -> Result<String, RpcError> {
+        let named = self.needs.blobs.name(self.subject(), bytes);
+        named.map_err(|error| RpcError::internal(format!("nothing of this person is kept now: {error}")))
+    }
+
     /// Judges the call and writes its intent, its card or its refusal.
     async fn intend(&self, name: &str, args: &Value, key: &(String, String)) -> Result<Begun, RpcError> {
         loop {
@@ -129,8 +140,9 @@ impl Mcp {
             let admitted = &self.needs.admitted;
             let issued = self.grant();
             let grant = issued.as_ref().map(|issued| &issued.grant);
-            let (approval, tool) = (None, name);
-            let asked = ToolAsked { admitted, n, tool, args, tools: &tools, policy, expires_at, approval, grant };
+            let (approval, tool, args_digest) = (None, name, key.1.as_str());
+            let asked =
+                ToolAsked { admitted, n, tool, args, args_digest, tools: &tools, policy, expires_at, approval, grant };
             let judged = match self.granted().and_then(|()| judge(asked)) {
                 Ok(Judged::Permit(permit)) => self.as_accepted(&permit).await.map(|()| Judged::Permit(permit)),
                 other => other,
@@ -175,7 +187,7 @@ impl Mcp {
     /// Writes an intent; `None` when another call has its number since before a restart.
     async fn put_intent(&self, n: u32, permit: ToolPermit) -> Result<Option<Begun>, RpcError> {
         // The bytes come first: a record must never name what was not stored.
-        if let Err(error) = self.needs.blobs.put(permit.args().as_bytes().to_vec()).await {
+        if let Err(error) = self.needs.blobs.put(self.subject(), permit.args().as_bytes().to_vec()).await {
             return Err(RpcError::internal(format!("the arguments were not stored, so nothing was done: {error}")));
         }
         if !self.append_intent(n, &permit).await? {
@@ -230,7 +242,7 @@ impl Mcp {
 
     /// Puts a card before the person; `None` when another call has its number since before a restart.
     async fn put_card(&self, n: u32, permit: WaitPermit) -> Result<Option<Begun>, RpcError> {
-        if let Err(error) = self.needs.blobs.put(permit.args().as_bytes().to_vec()).await {
+        if let Err(error) = self.needs.blobs.put(self.subject(), permit.args().as_bytes().to_vec()).await {
             return Err(RpcError::internal(format!("the arguments were not stored, so nothing was done: {error}")));
         }
         let awaiting = permit.awaiting().clone();
@@ -345,8 +357,8 @@ impl Mcp {
     /// Writes how the call ended; the agent is answered only when that stands.
     pub(super) async fn outcome(&self, permit: &ToolPermit, answer: &Answer, took: Duration) -> Result<(), RpcError> {
         let bytes = canonical(&answer.result).into_bytes();
-        let (n, size, result_digest) = (permit.intended().n, bytes.len(), digest(&bytes));
-        if let Err(error) = self.needs.blobs.put(bytes).await {
+        let (n, size, result_digest) = (permit.intended().n, bytes.len(), self.named(&bytes).ok());
+        if let Err(error) = self.needs.blobs.put(self.subject(), bytes).await {
             tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, "a tool's result was not stored");
         }
         let finished = ToolFinished {
@@ -354,7 +366,7 @@ impl Mcp {
             n,
             phase: answer.phase,
             reason: answer.code.or_else(|| self.needs.tape.is_some().then_some(REPLAYED)).map(str::to_owned),
-            result_digest: Some(result_digest),
+            result_digest,
             result_bytes: u64::try_from(size).ok(),
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
@@ -376,7 +388,7 @@ impl Mcp {
             dispatch: self.needs.admitted.dispatch.clone(),
             n,
             tool: tool_name(name),
-            args_digest: Some(digest(canonical(args).as_bytes())),
+            args_digest: Some(self.named(canonical(args).as_bytes())?),
             reason: refusal.code.to_owned(),
             detail: refusal.detail.clone(),
             count: 1,

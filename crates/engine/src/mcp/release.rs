@@ -5,7 +5,7 @@ use super::Mcp;
 use super::call::PAUSE;
 use crate::crash;
 use custody_contracts::approval::ToolAwaiting;
-use custody_contracts::canonical::digest;
+use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::events::Kind;
 use custody_domain::approval::{ApprovalState, Approvals};
 use custody_domain::tool::{Approved, Judged, ToolAsked, ToolPermit, ToolRefusal, judge};
@@ -87,11 +87,21 @@ impl Mcp {
         self.granted()?;
         let args = self.shown(approved.args_digest()).await?;
         let (tools, issued) = (self.needs.tools.tools(), self.grant());
+        let text = canonical(&args);
+        // A card from before content was sealed names its arguments by their own digest.
+        let args_digest = match digest(text.as_bytes()) {
+            plain if plain == approved.args_digest() => plain,
+            _ => {
+                let subject = &self.needs.admitted.unit.identity.subject;
+                self.needs.blobs.name(subject, text.as_bytes()).map_err(|error| lost(&error.to_string()))?
+            }
+        };
         let judged = judge(ToolAsked {
             admitted: &self.needs.admitted,
             n: awaiting.n,
             tool: &awaiting.tool,
             args: &args,
+            args_digest: &args_digest,
             tools: &tools,
             policy: self.needs.policy.as_ref(),
             expires_at: awaiting.expires_at,
@@ -127,17 +137,16 @@ impl Mcp {
         }
     }
 
-    /// The arguments of a digest.
+    /// The arguments of a digest, which the store has checked.
     async fn shown(&self, args_digest: &str) -> Result<Value, ToolRefusal> {
         let bytes = self.needs.blobs.get(args_digest).await.map_err(|error| match &error {
             BlobError::Unavailable(why) => {
                 ToolRefusal::new("ARGUMENTS_UNAVAILABLE", why.clone(), "nothing was done; propose it again")
             }
-            BlobError::Missing(_) | BlobError::Corrupt(_) | BlobError::TooLarge { .. } => lost(&error.to_string()),
+            BlobError::Missing(_) | BlobError::Corrupt(_) | BlobError::TooLarge { .. } | BlobError::Erased(_) => {
+                lost(&error.to_string())
+            }
         })?;
-        if digest(&bytes) != args_digest {
-            return Err(lost("they are not those of their digest"));
-        }
         serde_json::from_slice(&bytes).map_err(|e| lost(&e.to_string()))
     }
 }

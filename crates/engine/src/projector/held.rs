@@ -73,6 +73,19 @@ impl<P: Folded> Held<P> {
         self.saved = Seq(0);
     }
 
+    /// Takes the snapshot away before a message is applied, so that nothing of what it blots out stays on the disk: every
+    /// row is written again, into files that never held it.
+    pub(super) fn forget_before(&mut self, stored: &Stored, store: &dyn Snapshots) {
+        if stored.seq <= self.seq {
+            return;
+        }
+        if let Err(error) = store.wipe(P::NAME) {
+            tracing::error!(%error, "a snapshot that holds what was erased cannot be wiped; remove its folder");
+        }
+        self.saved = Seq(0);
+        self.write_all = true;
+    }
+
     pub(super) fn save(&mut self, store: &dyn Snapshots) {
         if self.saved == self.seq || self.genesis.is_empty() {
             return;

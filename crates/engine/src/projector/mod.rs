@@ -161,6 +161,9 @@ impl Projector {
         let folding = follow(self.log.clone(), from, cancel.clone(), move |stored| {
             since_save += 1;
             folder.with(|all| {
+                if changes_a_person(&stored) {
+                    all.dispatches.forget_before(&stored, folder.store.as_ref());
+                }
                 all.apply(&stored);
                 if since_save >= SNAPSHOT_EVENTS {
                     all.save(folder.store.as_ref());
@@ -292,6 +295,11 @@ impl Projector {
     pub async fn serve(self, requests: Arc<dyn Requests>, cancel: CancellationToken) {
         queries::serve(self, requests, cancel).await;
     }
+}
+
+/// Whether a message says what became of a person's key. Only dispatches hold words of persons.
+fn changes_a_person(stored: &Stored) -> bool {
+    stored.log_subject.starts_with("ledger.key.person-")
 }
 
 /// Digest of the first message: which log this is.

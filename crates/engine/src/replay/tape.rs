@@ -4,7 +4,7 @@ use super::{admitted, events, normal};
 use custody_contracts::events::{
     DispatchAdmitted, EffectEvent, EffectOutcome, Kind, LedgerEvent, ModelCalled, ToolFinished, ToolIntended, ToolPhase,
 };
-use custody_contracts::ids::UnixMillis;
+use custody_contracts::ids::{Subject, UnixMillis};
 use custody_ledger::Log;
 use custody_ports::blobs::Blobs;
 use serde_json::Value;
@@ -146,17 +146,18 @@ async fn load(dispatch: &str, again: &DispatchAdmitted, log: &dyn Log, blobs: &d
         if found.is_empty() {
             break;
         }
+        let person = &own.unit.identity.subject;
         if let Some(LedgerEvent::Effect(EffectEvent::ToolAwaiting(e))) = found.first() {
-            let (tool, args_digest) = (e.tool.clone(), e.args_digest.clone());
-            kept.waits.push(TapedWait { tool, args_digest, card: e.card(), expires_at: e.expires_at });
+            let args_digest = named_now(&e.args_digest, person, blobs).await;
+            kept.waits.push(TapedWait { tool: e.tool.clone(), args_digest, card: e.card(), expires_at: e.expires_at });
         }
-        kept.tools.extend(tool(&found, blobs).await.map(Some));
+        kept.tools.extend(tool(&found, person, blobs).await.map(Some));
     }
     Ok(kept)
 }
 
 /// A tool call whose outcome is known; one that was refused is refused again by the rules.
-async fn tool(events: &[LedgerEvent], blobs: &dyn Blobs) -> Option<TapedTool> {
+async fn tool(events: &[LedgerEvent], of: &Subject, blobs: &dyn Blobs) -> Option<TapedTool> {
     let [
         LedgerEvent::Effect(EffectEvent::ToolIntended(ToolIntended { tool, args_digest, .. })),
         LedgerEvent::Effect(EffectEvent::ToolFinished(ToolFinished { phase, result_digest: Some(digest), .. })),
@@ -165,8 +166,15 @@ async fn tool(events: &[LedgerEvent], blobs: &dyn Blobs) -> Option<TapedTool> {
         return None;
     };
     let result = serde_json::from_slice(&blobs.get(digest).await.ok()?).ok()?;
+    let args_digest = named_now(args_digest, of, blobs).await;
     let succeeded = *phase == ToolPhase::Succeeded;
-    Some(TapedTool { tool: tool.clone(), args_digest: args_digest.clone(), result, succeeded })
+    Some(TapedTool { tool: tool.clone(), args_digest, result, succeeded })
+}
+
+/// The digest that the same arguments are named by now: a recording may be from before they were sealed.
+async fn named_now(recorded: &str, of: &Subject, blobs: &dyn Blobs) -> String {
+    let args = blobs.get(recorded).await.ok();
+    args.and_then(|args| blobs.name(of, &args).ok()).unwrap_or_else(|| recorded.to_owned())
 }
 
 impl TapedCall {

@@ -59,7 +59,7 @@ pub(super) fn no_output(dispatch: &str) -> OutputRef {
 pub(super) async fn collect(runtime: &Runtime, dispatch: &str, folder: &Path, kind: SessionKind) -> Collected {
     let mut collected = Collected::default();
     let chunks = chunks(runtime, dispatch).await;
-    read_chunks(&mut collected, dispatch, &chunks);
+    read_chunks(runtime, &mut collected, dispatch, &chunks);
     let session = left_session(folder, kind, runtime.config.limits.session_bytes);
     let (usage, exhausted, session) =
         tokio::join!(model_usage(runtime, dispatch), exhausted(runtime, dispatch), session);
@@ -76,7 +76,7 @@ async fn chunks(runtime: &Runtime, dispatch: &str) -> Vec<StoredChunk> {
     let until = tokio::time::Instant::now() + LAST_FRAME_WAIT;
     loop {
         let last = runtime.output.last(dispatch).await;
-        let ended = last.as_ref().is_ok_and(|chunk| chunk.as_ref().is_some_and(has_exit));
+        let ended = last.as_ref().is_ok_and(|chunk| chunk.as_ref().is_some_and(|chunk| has_exit(runtime, chunk)));
         if ended || tokio::time::Instant::now() >= until {
             break;
         }
@@ -92,18 +92,22 @@ async fn chunks(runtime: &Runtime, dispatch: &str) -> Vec<StoredChunk> {
     Vec::new()
 }
 
-fn has_exit(chunk: &StoredChunk) -> bool {
-    serde_json::from_slice::<Chunk>(&chunk.bytes)
-        .is_ok_and(|c| c.frames.iter().any(|f| matches!(f.body, FrameBody::Exit { .. })))
+fn has_exit(runtime: &Runtime, chunk: &StoredChunk) -> bool {
+    opened(runtime, chunk).is_some_and(|c| c.frames.iter().any(|f| matches!(f.body, FrameBody::Exit { .. })))
 }
 
-fn read_chunks(collected: &mut Collected, dispatch: &str, chunks: &[StoredChunk]) {
+/// A chunk as it was before its person's key sealed it; `None` when nobody can read it.
+fn opened(runtime: &Runtime, stored: &StoredChunk) -> Option<Chunk> {
+    serde_json::from_slice(&runtime.blobs.open(stored.bytes.clone()).ok()?).ok()
+}
+
+fn read_chunks(runtime: &Runtime, collected: &mut Collected, dispatch: &str, chunks: &[StoredChunk]) {
     let mut hash = Sha256::new();
     let mut output = no_output(dispatch);
     for stored in chunks {
         hash.update(&stored.bytes);
         output.bytes += stored.bytes.len() as u64;
-        let Ok(chunk) = serde_json::from_slice::<Chunk>(&stored.bytes) else { continue };
+        let Some(chunk) = opened(runtime, stored) else { continue };
         output.frames += chunk.frames.len() as u64;
         for frame in chunk.frames {
             collected.spoke.hear(&frame);

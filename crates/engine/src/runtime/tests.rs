@@ -65,10 +65,14 @@ pub(crate) fn admitted(id: &str, session: &str) -> DispatchAdmitted {
 }
 
 pub(crate) async fn put(log: &MemoryLog, event: LedgerEvent, id: &str) -> Seq {
+    put_as(log, event, id, &Meta::default()).await
+}
+
+pub(crate) async fn put_as(log: &MemoryLog, event: LedgerEvent, id: &str, meta: &Meta) -> Seq {
     let key = RoleKey::from_seed(Role::Authority, &[1; 32]);
     let entity = Entity::new(event.kind(), id).unwrap();
     let expected = Expected::after(&log.load(&entity).await.unwrap());
-    let bytes = encode(&key, &format!("{id}-{}", expected.value()), &[event], &Meta::default()).unwrap();
+    let bytes = encode(&key, &format!("{id}-{}", expected.value()), &[event], meta).unwrap();
     let message_id = format!("{id}-{}", expected.value());
     log.append(Append { entity, expected, message_id, bytes }).await.unwrap()
 }

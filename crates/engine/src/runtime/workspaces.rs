@@ -14,6 +14,7 @@ use custody_contracts::unit::{InputTrust, Mode};
 use custody_contracts::workspace::{CommitOutcome, Encryption, MountBase, RunCommit, Workspace};
 use custody_domain::workspace::landing::{Already, Facts, MergeFound, Step, TRIES_MAX, effect_id, message, step};
 use custody_domain::workspace::system;
+use custody_ports::blobs::SEAL_BYTES_MAX;
 use custody_ports::workspaces::{
     Change, Head, LeftOut, Merged, NewCommit, OpenWorkspace, Owner, Snapshot, WorkspaceError,
 };
@@ -463,13 +464,19 @@ pub(super) async fn keep_session(
     finished_at: UnixMillis,
 ) -> (Option<SessionFile>, Option<RunCommit>, Option<String>) {
     let admitted = &run.open.admitted;
-    let file = SessionFile { id: admitted.session.clone(), digest: digest(&bytes), bytes: bytes.len() as u64 };
+    let (subject, size) = (&admitted.unit.identity.subject, bytes.len() as u64);
+    // Sealed in both places: neither a commit nor a blob can be taken back, and a key can be destroyed.
+    let sealed = match run.runtime.blobs.seal(subject, bytes.clone()) {
+        Ok(sealed) => sealed,
+        Err(error) => return (None, None, Some(format!("session file not stored: {error}"))),
+    };
+    let file = SessionFile { id: admitted.session.clone(), digest: digest(&sealed), bytes: size };
     let document = run.runtime.config.system.document(system::of(&admitted.unit.identity.subject));
     let path = system::session_path(&admitted.session);
     let landed = async {
         let head = head_of(run.runtime, &document).await?;
         let mount = MountBase { workspace: document.id.clone(), mode: Mode::Rw, base: head.trunk };
-        let source = Source::File(&path, &bytes);
+        let source = Source::File(&path, &sealed);
         land_one(run, &document, &mount, source, StopReason::Completed, finished_at).await
     };
     match landed.await {
@@ -477,7 +484,7 @@ pub(super) async fn keep_session(
         Ok(commit) => tracing::warn!(reason = commit.reason, "session file refused by its workspace; kept as a blob"),
         Err(error) => tracing::warn!(%error, "session file not in its workspace; kept as a blob"),
     }
-    match run.runtime.blobs.put(bytes).await {
+    match run.runtime.blobs.put(subject, bytes).await {
         Ok(_) => (Some(file), None, None),
         Err(error) => (None, None, Some(format!("session file not stored: {error}"))),
     }
@@ -498,10 +505,10 @@ pub(super) async fn session_bytes(run: &One<'_>, wanted: &str) -> Result<Vec<u8>
         let head = open.head().await?;
         let commit = before.as_ref().and_then(|before| before.commit.as_ref()).unwrap_or(&head.trunk);
         let path = system::session_path(session);
-        open.file(&head, commit, &path, run.runtime.config.limits.session_bytes).await
+        open.file(&head, commit, &path, run.runtime.config.limits.session_bytes + SEAL_BYTES_MAX).await
     };
     match found.await {
-        Ok(bytes) if digest(&bytes) == wanted => return Ok(bytes),
+        Ok(kept) if digest(&kept) == wanted => return run.runtime.blobs.open(kept).map_err(|e| e.to_string()),
         Ok(_) => tracing::warn!(%session, "the session file in its workspace is another one"),
         Err(error) => tracing::debug!(%error, %session, "session file not in its workspace"),
     }

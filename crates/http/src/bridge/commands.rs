@@ -156,6 +156,9 @@ pub async fn retry(api: &Api, person: &Person, id: &str, dispatch: &str) -> Resu
     let first = seqs.first().copied().unwrap_or(0);
     let page = api.pages.page(Seq(first), 1).await.map_err(|e| Problem::new(Code::Unavailable, e))?;
     let recorded = page.first().map(custody_engine::follow::read_or_note).unwrap_or_default();
+    if recorded.iter().any(is_erased) {
+        return Err(Problem::new(Code::Conflict, "what it was asked was erased").code("ERASED").hint("ask anew"));
+    }
     let unit = recorded.into_iter().find_map(unit_of);
     let unit = unit.ok_or_else(|| {
         Problem::new(Code::Conflict, "it was never admitted, so what it was asked is not in the ledger")
@@ -163,6 +166,11 @@ pub async fn retry(api: &Api, person: &Person, id: &str, dispatch: &str) -> Resu
             .hint("send the message again")
     })?;
     start(api, person, id, unit).await
+}
+
+/// Whether it is an admission whose words nobody can open any more.
+fn is_erased(recorded: &Recorded) -> bool {
+    matches!(&recorded.event, Some(LedgerEvent::Dispatch(DispatchEvent::Admitted(e))) if e.sealed.is_some())
 }
 
 fn unit_of(recorded: Recorded) -> Option<Invocation> {

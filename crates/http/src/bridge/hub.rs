@@ -175,7 +175,14 @@ impl Hub {
             self.attribute(item);
         }
         let seq = message.seq;
-        self.ledger.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(message));
+        let mut ring = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+        // What is held of before may have the words of somebody whose key is gone: it is read anew, from streams that have not.
+        if message.items.iter().any(|item| item.erases) {
+            *ring = Ring::new(seq - 1, LEDGER_ITEMS_MAX, LEDGER_BYTES_MAX);
+            self.topics().drop_all(self.last_chunk());
+        }
+        ring.push(Arc::new(message));
+        drop(ring);
         self.head.send_replace(seq);
     }
 
@@ -281,6 +288,12 @@ impl Hub {
 }
 
 impl Topics {
+    fn drop_all(&mut self, heard: u64) {
+        self.by_dispatch.clear();
+        self.bytes = 0;
+        self.dropped = self.dropped.max(heard);
+    }
+
     fn drop_quietest(&mut self) {
         let quietest = self.by_dispatch.iter().min_by_key(|(_, ring)| ring.last_seq());
         let Some(dispatch) = quietest.map(|(d, _)| d.clone()) else { return };

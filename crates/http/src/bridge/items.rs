@@ -3,9 +3,10 @@
 
 use super::ring::Placed;
 use custody_contracts::box_protocol::{Frame, FrameBody};
-use custody_contracts::events::{DispatchEvent, Kind, LedgerEvent};
+use custody_contracts::events::{DispatchEvent, KeyEvent, Kind, LedgerEvent};
 use custody_contracts::ids::UnixMillis;
 use custody_contracts::messages::Chunk;
+use custody_contracts::sealed::SubjectKeyState;
 use custody_contracts::ws::{AUDIT_ROW, Event, OUTPUT_CHUNK};
 use custody_ledger::{Recorded, Stored};
 use custody_ports::output::StoredChunk;
@@ -27,6 +28,8 @@ pub struct LedgerItem {
     pub event: String,
     /// As a row of the topic `audit`.
     pub row: String,
+    /// Whether it says that a person was erased.
+    pub erases: bool,
 }
 
 /// One message of the ledger: the events of one decision, which are never torn.
@@ -89,6 +92,7 @@ fn item(recorded: &Recorded) -> LedgerItem {
         subject: envelope.subject.clone(),
         event: text(&event),
         row: text(&shown),
+        erases: matches!(&recorded.event, Some(LedgerEvent::Key(KeyEvent::Subject(e))) if e.state == SubjectKeyState::Erased),
     }
 }
 

@@ -156,7 +156,7 @@ pub async fn why(State(api): State<Api>, person: Person, Path(id): Path<String>)
     let (dispatch, focus) = match id.parse::<u64>() {
         Err(_) => (Some(super::dispatches::known(&id)?.to_string()), None),
         Ok(seq) => {
-            let page = api.pages.page(Seq(seq.max(1)), 1).await.map_err(unavailable)?;
+            let page = api.evidence.pages.page(Seq(seq.max(1)), 1).await.map_err(unavailable)?;
             let stored = page.first().filter(|s| s.seq.0 == seq).ok_or_else(Problem::not_found)?;
             let dispatch = rows_of(stored).into_iter().find_map(|r| r.dispatch);
             if dispatch.is_none() && !person.admin {
@@ -171,18 +171,19 @@ pub async fn why(State(api): State<Api>, person: Person, Path(id): Path<String>)
     };
     let read = |seq: u64| {
         let api = api.clone();
-        async move { api.pages.page(Seq(seq), 1).await.map(|p| p.into_iter().find(|s| s.seq.0 == seq)) }
+        async move { api.evidence.pages.page(Seq(seq), 1).await.map(|p| p.into_iter().find(|s| s.seq.0 == seq)) }
     };
     let found: Vec<_> = futures::stream::iter(seqs.into_iter().map(read)).buffered(READS_MAX).collect().await;
     let messages: Vec<Stored> =
         found.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>().map_err(unavailable)?;
     let last = messages.last().map_or(0, |s| s.seq.0);
-    let why = explain(api.log.as_ref(), &messages, focus.unwrap_or(last)).await.map_err(|error| match error {
-        WhyError::Log(error) => unavailable(error),
-        WhyError::Unreadable(_) | WhyError::NotAuthentic { .. } => {
-            Problem::new(Code::Integrity, error).hint("custody audit verify")
-        }
-    })?;
+    let why =
+        explain(api.evidence.log.as_ref(), &messages, focus.unwrap_or(last)).await.map_err(|error| match error {
+            WhyError::Log(error) => unavailable(error),
+            WhyError::Unreadable(_) | WhyError::NotAuthentic { .. } => {
+                Problem::new(Code::Integrity, error).hint("custody audit verify")
+            }
+        })?;
     let summary = api.query("audit.summary", json!({})).await?;
     let covered = summary.pointer("/checkpoint/size").and_then(Value::as_u64).unwrap_or(0);
     let mut value = serde_json::to_value(&why).map_err(|e| Problem::new(Code::Internal, e))?;
@@ -200,10 +201,10 @@ pub async fn verify(State(api): State<Api>, _person: Person) -> Result<Json<Veri
         return Err(Problem::new(Code::TooMany, "the log is being verified; one at a time"));
     };
     let began = api.auth.now();
-    let last = api.log.last_seq().await.map_err(unavailable)?;
+    let last = api.evidence.log.last_seq().await.map_err(unavailable)?;
     let kept = (api.evidence.kept)();
     let mut verifier = Verifier::new(&kept, api.evidence.root_key.clone());
-    let mut messages = api.log.read(Seq(1)).await.map_err(unavailable)?;
+    let mut messages = api.evidence.log.read(Seq(1)).await.map_err(unavailable)?;
     let mut done = 0;
     let gap = |seq: u64, message: String| Finding { seq, code: "GAP", message };
     let result = loop {

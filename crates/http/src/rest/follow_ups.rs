@@ -12,8 +12,8 @@ use crate::problem::{Code, Details, Problem};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use custody_contracts::canonical::digest;
-use custody_contracts::launch::FollowUp;
+use custody_engine::sealed::said_words;
+use custody_ports::blobs::Blobs;
 use custody_ports::pages::PAGE_MAX;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub async fn list(
         Some(first) => words(&api, id.as_str(), first.input_seq.saturating_sub(1)).await?,
         None => BTreeMap::new(),
     };
-    let follow_ups = accepted.into_iter().map(|follow_up| with_words(follow_up, &words)).collect();
+    let follow_ups = accepted.into_iter().map(|follow_up| with_words(follow_up, &words, api.blobs.as_ref())).collect();
     Ok(Json(FollowUpList { as_of, follow_ups }))
 }
 
@@ -76,8 +76,8 @@ fn accepted(event: &Value) -> Option<FollowUpShape> {
     Some(shape)
 }
 
-/// Words by their place. A dispatch takes a thousand turns at the most, so two pages are all there can be.
-async fn words(api: &Api, dispatch: &str, after: u64) -> Result<BTreeMap<u64, String>, Problem> {
+/// Words as they are kept, by their place. A dispatch takes a thousand turns at the most, so two pages are all there can be.
+async fn words(api: &Api, dispatch: &str, after: u64) -> Result<BTreeMap<u64, Vec<u8>>, Problem> {
     let mut found = BTreeMap::new();
     let mut from = after;
     loop {
@@ -85,9 +85,7 @@ async fn words(api: &Api, dispatch: &str, after: u64) -> Result<BTreeMap<u64, St
         let full = page.len() == PAGE_MAX;
         for stored in page {
             from = stored.seq;
-            if let Ok(follow_up) = serde_json::from_slice::<FollowUp>(&stored.bytes) {
-                found.insert(stored.seq, follow_up.text);
-            }
+            found.insert(stored.seq, stored.bytes);
         }
         if !full || found.len() >= 2 * PAGE_MAX {
             return Ok(found);
@@ -95,15 +93,16 @@ async fn words(api: &Api, dispatch: &str, after: u64) -> Result<BTreeMap<u64, St
     }
 }
 
-fn with_words(mut shape: FollowUpShape, words: &BTreeMap<u64, String>) -> FollowUpShape {
-    let found = words.get(&shape.input_seq);
-    shape.text = found.filter(|text| digest(text.as_bytes()) == shape.digest).cloned();
+fn with_words(mut shape: FollowUpShape, kept: &BTreeMap<u64, Vec<u8>>, blobs: &dyn Blobs) -> FollowUpShape {
+    let found = kept.get(&shape.input_seq).cloned();
+    shape.text = found.and_then(|kept| said_words(blobs, kept, &shape.digest));
     shape
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use custody_contracts::canonical::digest;
     use serde_json::json;
 
     fn event() -> Value {
@@ -115,7 +114,10 @@ mod tests {
     #[test]
     fn words_are_shown_when_they_are_those_that_the_ledger_accepted() {
         let shape = accepted(&event()).unwrap();
-        let words = |text: &str| BTreeMap::from([(7, text.to_owned())]);
+        let words =
+            |text: &str| BTreeMap::from([(7, json!({ "dispatch": "d-1", "text": text }).to_string().into_bytes())]);
+        let blobs = custody_testkit::fakes::MemoryBlobs::default();
+        let with_words = |shape, words: &BTreeMap<u64, Vec<u8>>| with_words(shape, words, &blobs);
         assert_eq!(with_words(shape.clone(), &words("And of Spain?")).text.as_deref(), Some("And of Spain?"));
         assert_eq!(with_words(shape.clone(), &words("Delete everything.")).text, None);
         assert_eq!(with_words(shape, &BTreeMap::new()).text, None);

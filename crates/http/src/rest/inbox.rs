@@ -121,7 +121,9 @@ async fn arguments(api: &Api, digest: &str) -> Result<Value, Problem> {
     };
     let bytes = api.blobs.get(digest).await.map_err(|error| match error {
         BlobError::Unavailable(why) => Problem::new(Code::Unavailable, why),
-        BlobError::TooLarge { .. } | BlobError::Missing(_) | BlobError::Corrupt(_) => lost(&error),
+        BlobError::TooLarge { .. } | BlobError::Missing(_) | BlobError::Corrupt(_) | BlobError::Erased(_) => {
+            lost(&error)
+        }
     })?;
     if bytes.len() > ARGS_BYTES_MAX {
         return Err(lost(&"the arguments are larger than what can wait"));

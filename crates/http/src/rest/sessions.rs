@@ -13,6 +13,7 @@ use custody_contracts::box_protocol::Frame;
 use custody_contracts::events::{DispatchEvent, LedgerEvent};
 use custody_contracts::ids::SessionId;
 use custody_contracts::messages::Chunk;
+use custody_contracts::sealed::ERASED;
 use custody_contracts::unit::{Entrypoint, Start};
 use custody_ledger::Seq;
 use custody_ports::pages::PAGE_MAX;
@@ -158,6 +159,7 @@ async fn turn(api: &Api, row: DispatchShape) -> Result<ConversationTurn, Problem
 fn prompt_of(stored: &custody_ledger::Stored) -> Option<String> {
     let recorded = custody_engine::follow::read_or_note(stored);
     recorded.into_iter().find_map(|r| match r.event {
+        Some(LedgerEvent::Dispatch(DispatchEvent::Admitted(e))) if e.sealed.is_some() => Some(ERASED.to_owned()),
         Some(LedgerEvent::Dispatch(DispatchEvent::Admitted(e))) => Some(match e.unit.start {
             Start::Entrypoint(Entrypoint::Inline(text)) => text,
             Start::Entrypoint(Entrypoint::Path(path)) => path,

@@ -21,6 +21,7 @@ use custody_contracts::workload::{WorkloadState, WorkloadStatus};
 use custody_engine::follow::read_or_note;
 use custody_ledger::Entity;
 use custody_ports::asks::{LaunchFailed, Launched};
+use custody_ports::blobs::BlobError;
 use custody_trust::token::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -71,7 +72,13 @@ async fn create(
         Problem::new(Code::TooLarge, format!("a specification has at most {BODY_BYTES_MAX} bytes"))
             .hint("put large input into a workspace and name it in CUSTODY_PROMPT_PATH")
     })?;
-    let posted = spec::read(&body, &caller.subject, face.settings.backend, &face.settings.ceilings);
+    let name = |bytes: &[u8]| {
+        face.blobs.name(&caller.subject, bytes).map_err(|error| match error {
+            BlobError::Erased(who) => Problem::new(Code::Conflict, format!("{who} was erased")).code("SUBJECT_ERASED"),
+            _ => Problem::new(Code::Unavailable, "the specification could not be sealed; post it again"),
+        })
+    };
+    let posted = spec::read(&body, &caller.subject, face.settings.backend, &face.settings.ceilings, name);
     let posted = posted.inspect_err(|problem| (face.refused)(&problem.code))?;
     let known = match face.view(|view| view.get(&posted.id).cloned()) {
         Some(known) => Some(known),
@@ -81,7 +88,7 @@ async fn create(
         return Ok((StatusCode::OK, Json(same(&face, &known, &posted, &caller).await?)).into_response());
     }
     // The blob is there before the ledger names it.
-    let stored = face.blobs.put(posted.bytes.clone()).await;
+    let stored = face.blobs.put(&caller.subject, posted.bytes.clone()).await;
     stored.map_err(|_| Problem::new(Code::Unavailable, "the specification could not be stored; post it again"))?;
     let launched = face.launcher.launch(&posted.id, &posted.unit).await.map_err(not_launched)?;
     let seq = decided(&face, &posted, &launched).await.inspect_err(|problem| (face.refused)(&problem.code))?;

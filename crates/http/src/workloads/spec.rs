@@ -2,7 +2,7 @@
 //! refused by name.
 
 use crate::problem::{Code, Problem};
-use custody_contracts::canonical::{canonical, digest};
+use custody_contracts::canonical::canonical;
 use custody_contracts::catalogue::{self, CheckError};
 use custody_contracts::ids::{LauncherRef, RunnerName, Subject, WorkspaceId};
 use custody_contracts::unit::{
@@ -44,7 +44,13 @@ pub struct Posted {
 ///
 /// # Errors
 /// A [`Problem`] with the pointer of what is wrong, or the name of what this runtime does not do.
-pub fn read(body: &[u8], subject: &Subject, backend: Backend, ceilings: &Ceilings) -> Result<Posted, Problem> {
+pub fn read(
+    body: &[u8],
+    subject: &Subject,
+    backend: Backend,
+    ceilings: &Ceilings,
+    name: impl Fn(&[u8]) -> Result<String, Problem>,
+) -> Result<Posted, Problem> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|e| Problem::new(Code::Invalid, format!("the body is not JSON: {e}")).code("NOT_JSON"))?;
     catalogue::check("runtime.v1", "WorkloadSpec", &value).map_err(|error| {
@@ -59,7 +65,7 @@ pub fn read(body: &[u8], subject: &Subject, backend: Backend, ceilings: &Ceiling
             .hint("custody contract validate runtime.v1 FILE says what is wrong")
     })?;
     let bytes = canonical(&value).into_bytes();
-    let digest = digest(&bytes);
+    let digest = name(&bytes)?;
     let spec: WorkloadSpec =
         serde_json::from_value(value).map_err(|e| Problem::new(Code::Invalid, e).code("SPEC_INVALID"))?;
     possible(&spec, backend, ceilings)?;

@@ -20,6 +20,7 @@ use std::time::Duration;
 fn message(seq: u64) -> LedgerMessage {
     let event = json!({ "seq": seq, "type": "custody.run.started.v1", "time": "2026-06-24T10:42:01.118Z", "data": {} });
     let item = LedgerItem {
+        erases: false,
         kind: Kind::Run,
         dispatch: Some("d-1".into()),
         subject: Some("u_jane".into()),

@@ -143,7 +143,12 @@ impl Stage {
             clock: clock.clone(),
             runners: Runners::read(folder.path())
                 .unwrap_or_else(|_| Runners::read(std::path::Path::new("/none")).unwrap()),
-            evidence: Evidence { kept: Arc::new(Vec::new), root_key: None },
+            evidence: Evidence {
+                log: Arc::new(MemoryLog::default()),
+                pages: Arc::new(Nothing),
+                kept: Arc::new(Vec::new),
+                root_key: None,
+            },
             probe: Arc::new(|| Box::pin(async { json!({}) })),
             cancel: CancellationToken::new(),
         };

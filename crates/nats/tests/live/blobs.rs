@@ -1,10 +1,15 @@
 //! Blobs come back as they were or not at all.
 
 use crate::support::{server, soon};
+use custody_contracts::ids::Subject;
 use custody_nats::JetBlobs;
-use custody_ports::blobs::{BLOB_BYTES_MAX, BlobError, Blobs};
+use custody_ports::blobs::{BLOB_BYTES_MAX, BlobError, Blobs, SEAL_BYTES_MAX};
 use custody_streams::accounts::ServiceUser;
 use futures::future::join_all;
+
+fn jane() -> Subject {
+    Subject::parse("u_jane").unwrap()
+}
 
 fn bytes(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect()
@@ -16,11 +21,11 @@ async fn blobs_of_every_size_come_back() {
     let put = JetBlobs::new(&server.connect(ServiceUser::Gateway).await);
     let get = JetBlobs::new(&server.connect(ServiceUser::Runtime).await);
     for len in [0, 1, 131_071, 131_072, 131_073, 3_000_000] {
-        let name = put.put(bytes(len, 1)).await.unwrap();
+        let name = put.put(&jane(), bytes(len, 1)).await.unwrap();
         assert!(name.starts_with("sha256:") && name.len() == 71, "{name}");
         assert_eq!(soon("the blob", get.get(&name)).await.unwrap(), bytes(len, 1), "{len} bytes");
         // The operator's command line reads too, and putting again is harmless.
-        assert_eq!(put.put(bytes(len, 1)).await.unwrap(), name);
+        assert_eq!(put.put(&jane(), bytes(len, 1)).await.unwrap(), name);
     }
     // Nothing was stored a second time.
     let admin = server.connect(ServiceUser::Admin).await;
@@ -32,7 +37,8 @@ async fn blobs_of_every_size_come_back() {
 async fn the_same_blob_put_by_many_at_once_is_one_blob() {
     let server = server().await;
     let blobs = JetBlobs::new(&server.connect(ServiceUser::Gateway).await);
-    let names = soon("putting", join_all((0..8).map(|_| blobs.put(bytes(400_000, 9))))).await;
+    let jane = jane();
+    let names = soon("putting", join_all((0..8).map(|_| blobs.put(&jane, bytes(400_000, 9))))).await;
     let name = names[0].clone().unwrap();
     assert!(names.iter().all(|n| n.as_ref() == Ok(&name)), "{names:?}");
     assert_eq!(blobs.get(&name).await.unwrap(), bytes(400_000, 9));
@@ -43,7 +49,7 @@ async fn other_clients_read_the_same_object() {
     use futures::StreamExt;
     let server = server().await;
     let blobs = JetBlobs::new(&server.connect(ServiceUser::Gateway).await);
-    let name = blobs.put(bytes(300_000, 3)).await.unwrap();
+    let name = blobs.put(&jane(), bytes(300_000, 3)).await.unwrap();
     let admin = server.connect(ServiceUser::Admin).await;
     let store = async_nats::jetstream::new(admin.client().clone()).get_object_store("blobs").await.unwrap();
     let mut object = store.get(name.trim_start_matches("sha256:")).await.unwrap();
@@ -64,12 +70,12 @@ async fn what_is_not_there_or_not_itself_is_said_so() {
     let nowhere = format!("sha256:{}", "0".repeat(64));
     assert_eq!(blobs.get(&nowhere).await, Err(BlobError::Missing(nowhere.clone())));
     assert!(matches!(blobs.get("../x").await, Err(BlobError::Missing(_))));
-    let size = usize::try_from(BLOB_BYTES_MAX).unwrap() + 1;
-    assert!(matches!(blobs.put(vec![0; size]).await, Err(BlobError::TooLarge { .. })));
+    let size = usize::try_from(BLOB_BYTES_MAX + SEAL_BYTES_MAX).unwrap() + 1;
+    assert!(matches!(blobs.put(&jane(), vec![0; size]).await, Err(BlobError::TooLarge { .. })));
 
     // Somebody with the administrator's rights puts other bytes under a digest.
-    let name = blobs.put(bytes(100, 1)).await.unwrap();
-    let other = blobs.put(bytes(100, 2)).await.unwrap();
+    let name = blobs.put(&jane(), bytes(100, 1)).await.unwrap();
+    let other = blobs.put(&jane(), bytes(100, 2)).await.unwrap();
     let subject = |name: &str| {
         use base64::Engine as _;
         format!("$O.blobs.M.{}", base64::engine::general_purpose::URL_SAFE.encode(name.trim_start_matches("sha256:")))

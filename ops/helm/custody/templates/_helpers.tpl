@@ -40,6 +40,8 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 securityContext:
   runAsNonRoot: true
   fsGroup: 65530
+  # Else each mount would make the identity of the keys of persons readable for the group, and it would be refused.
+  fsGroupChangePolicy: OnRootMismatch
   seccompProfile: { type: RuntimeDefault }
 {{- end }}
 
@@ -53,6 +55,10 @@ assume_sync_always = {{ or $root.Values.nats.enabled $root.Values.nats.assumeSyn
 
 [runners]
 folder = "/etc/custody/runners"
+
+[subjects]
+folder = "/var/lib/custody-subjects/keys"
+identity = "/var/lib/custody-subjects/identity.age"
 {{- if $root.Values.metrics.enabled }}
 
 [telemetry]
@@ -164,6 +170,7 @@ api_key_file = "/etc/custody/secret/model"
   securityContext: {{ include "custody.security" .root | nindent 4 }}
   volumeMounts:
     - { name: state-{{ .short }}, mountPath: /var/lib/custody }
+    - { name: subjects, mountPath: /var/lib/custody-subjects }
     {{- if not (has .role (list "projector" "api")) }}
     - { name: secret-{{ .short }}, mountPath: /var/lib/custody/keys/{{ .role }}.ed25519, subPath: key, readOnly: true }
     {{- end }}
@@ -179,4 +186,6 @@ api_key_file = "/etc/custody/secret/model"
   configMap: { name: {{ .Release.Name }}-config }
 - name: runners
   configMap: { name: {{ .Release.Name }}-runners }
+- name: subjects
+  persistentVolumeClaim: { claimName: {{ .Release.Name }}-subjects }
 {{- end }}

@@ -24,12 +24,15 @@ use custody_engine::authority::say::FollowUps;
 use custody_engine::authority::workspaces::WorkspaceBook;
 use custody_engine::grants::Grants;
 use custody_engine::runners::Runners;
+use custody_engine::sealed::SealedBlobs;
 use custody_engine::tools::ToolBook;
 use custody_ledger::{Entity, Log};
 use custody_nats::server::PrivateServer;
 use custody_nats::{Connection, JetBlobs, JetLog, JetOutput};
 use custody_ports::launches::Launch;
 use custody_ports::requests::Request;
+use custody_ports::subjects::SubjectKeys;
+use custody_secrets::SubjectKeyFiles;
 use custody_streams::accounts::{ServiceUser, SyncInterval};
 use custody_streams::spec::{StreamOptions, all};
 use custody_trust::RoleKey;
@@ -102,6 +105,7 @@ async fn prepare(
         launchers: launchers.clone(),
         inputs: Arc::new(JetOutput::new(authority)),
         grants: grants.clone(),
+        blobs: Arc::new(JetBlobs::new(authority)),
     };
     let desk = GrantDesk {
         log: log.clone(),
@@ -127,6 +131,7 @@ async fn prepare(
             blobs: Arc::new(JetBlobs::new(authority)),
         },
         tokens: None,
+        subjects: None,
     };
     let seed = server.launchers.get(LAUNCHER).ok_or_else(|| failed("the launcher has no key"))?;
     let registered = LauncherRegistered {
@@ -186,8 +191,25 @@ async fn prepare(
     };
     let open = OpenDispatches::default();
     let tools = ToolBook::builtin();
-    let admission =
-        Admission { log, signer, clock, launchers, workspaces, grants, runners, tools, open, rules, follow_ups };
+    // What is measured is what an installation does: the words of every launch are sealed.
+    let keys: Arc<dyn SubjectKeys> =
+        Arc::new(SubjectKeyFiles::at(folder.join("subjects"), folder.join("subjects.age")));
+    let blobs = Arc::new(SealedBlobs::new(Arc::new(JetBlobs::new(authority)), keys.clone()));
+    let admission = Admission {
+        log,
+        signer,
+        clock,
+        launchers,
+        workspaces,
+        grants,
+        runners,
+        tools,
+        open,
+        rules,
+        follow_ups,
+        keys,
+        blobs,
+    };
     let bare = async_nats::jetstream::new(admin.client().clone());
     let stream = async_nats::jetstream::stream::Config {
         name: BARE_STREAM.to_owned(),

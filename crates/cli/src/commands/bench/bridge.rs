@@ -285,18 +285,19 @@ async fn ours(place: &Place, clients: usize, frames: u64, every: Duration) -> Cl
     let (token, _) = auth.sign_in(&credential, listen.ip()).map_err(|p| failed(&p.detail))?;
     let cancel = CancellationToken::new();
     let pages = Arc::new(JetPages::new(&connection));
+    let log = Arc::new(JetLog::open(&connection).await.map_err(failed)?);
     let parts = Parts {
         settings,
         auth,
-        log: Arc::new(JetLog::open(&connection).await.map_err(failed)?),
+        log: log.clone(),
         pages: pages.clone(),
-        output: pages,
+        output: pages.clone(),
         blobs: Arc::new(JetBlobs::new(&connection)),
         asks: Arc::new(Nobody),
         launcher: Arc::new(Nobody),
         clock,
         runners: Runners::read(&place.folder.join("runners")).map_err(failed)?,
-        evidence: Evidence { kept: Arc::new(Vec::new), root_key: None },
+        evidence: Evidence { log, pages, kept: Arc::new(Vec::new), root_key: None },
         probe: Arc::new(|| Box::pin(async { json!({}) })),
         cancel: cancel.clone(),
     };

@@ -8,6 +8,7 @@ use crate::commands::Ctx;
 use crate::error::CliResult;
 use crate::home::random;
 use crate::render::notice;
+use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::events::{DispatchAdmitted, DispatchEvent, LedgerEvent};
 use custody_contracts::ids::UnixMillis;
 use custody_contracts::token::{DispatchClaims, TokenKeyChanged, TokenKeyState, TokenType};
@@ -99,6 +100,7 @@ impl Sample {
             n: 1,
             tool: "workspace_read",
             args: black_box(args),
+            args_digest: &digest(canonical(args).as_bytes()),
             tools: &self.tools,
             policy: &self.policy,
             expires_at: UnixMillis((NOW + 900) * 1_000),

@@ -59,7 +59,7 @@ struct How {
 }
 
 pub(super) async fn rerun(ctx: &Ctx, target: &Target, operator: &Operator, id: &str, args: RerunArgs) -> CliResult {
-    let admitted = admission(operator, id).await?;
+    let admitted = admission(target, operator, id).await?;
     let launcher = args.how.launcher.clone().unwrap_or_else(|| admitted.launch.launcher.to_string());
     let mut unit = by(admitted, &launcher)?;
     if args.edit {
@@ -93,7 +93,7 @@ pub(super) async fn resume(
                 .hint(format!("custody dispatch say {id} TEXT, or wait: custody dispatch wait {id}")));
         }
     };
-    let admitted = admission(operator, id).await?;
+    let admitted = admission(target, operator, id).await?;
     let launcher = args.how.launcher.clone().unwrap_or_else(|| admitted.launch.launcher.to_string());
     let mut unit = by(admitted, &launcher)?;
     let prompt = if args.text.is_empty() { GO_ON.to_owned() } else { args.text.join(" ") };
@@ -102,7 +102,7 @@ pub(super) async fn resume(
 }
 
 /// What was admitted, as the ledger has it.
-async fn admission(operator: &Operator, id: &str) -> CliResult<DispatchAdmitted> {
+async fn admission(target: &Target, operator: &Operator, id: &str) -> CliResult<DispatchAdmitted> {
     let missing = || CliError::new(exit::NOT_FOUND, "NOT_ADMITTED", format!("dispatch {id} was never admitted"));
     let entity = Entity::new(Kind::Dispatch, id).ok_or_else(missing)?;
     let history = operator.log().await?.load(&entity).await;
@@ -112,7 +112,7 @@ async fn admission(operator: &Operator, id: &str) -> CliResult<DispatchAdmitted>
         Some(LedgerEvent::Dispatch(DispatchEvent::Admitted(e))) => Some(*e),
         _ => None,
     });
-    admitted.next().ok_or_else(missing)
+    target.opened(&operator.connection, admitted.next().ok_or_else(missing)?).await
 }
 
 /// The unit, launched by a launcher of the same sort.

@@ -11,7 +11,6 @@ use super::run::{show, wait_end, watch};
 use crate::client::rows;
 use crate::error::{CliError, CliResult, exit};
 use crate::render::{col, line, notice, wide};
-use custody_nats::JetOutput;
 use custody_ports::output::Output;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -168,7 +167,7 @@ pub(crate) async fn run(ctx: &Ctx, command: DispatchCommand) -> CliResult {
         DispatchCommand::Logs { id, follow } => {
             let (id, row) = find(id).await?;
             not_refused(&row)?;
-            let output = JetOutput::new(&operator.connection);
+            let output = target.output(&operator.connection);
             if follow {
                 return show(ctx, &output, &id).await;
             }

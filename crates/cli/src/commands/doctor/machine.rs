@@ -5,6 +5,7 @@ use super::{Check, size};
 use crate::client::Target;
 use crate::commands::runner::engine as container_engine;
 use crate::home::Home;
+use custody_contracts::ids::Subject;
 use custody_engine::authority::outside::Standing;
 use custody_engine::inference::{Door, ModelConfig};
 use custody_engine::runners::Runners;
@@ -220,7 +221,7 @@ fn local_model(target: &Target) -> Check {
 struct NoBlobs;
 
 impl Blobs for NoBlobs {
-    fn put(&self, _: Vec<u8>) -> BoxFuture<'_, Result<String, BlobError>> {
+    fn put<'a>(&'a self, _: &'a Subject, _: Vec<u8>) -> BoxFuture<'a, Result<String, BlobError>> {
         Box::pin(std::future::ready(Err(BlobError::Unavailable("doctor stores nothing".into()))))
     }
     fn get<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Vec<u8>, BlobError>> {

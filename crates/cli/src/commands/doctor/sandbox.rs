@@ -20,7 +20,6 @@ use custody_docker::spec::sorted_json;
 use custody_engine::runners::Runners;
 use custody_engine::runtime::Classes;
 use custody_ledger::{Entity, Log, Recorded};
-use custody_nats::JetOutput;
 use custody_ports::containers::{Containers, EngineFacts};
 use custody_ports::output::Output;
 use rows::{Row, Status};
@@ -141,7 +140,7 @@ async fn probe(
     let claimed = claim_of(operator, &dispatch).await?;
     let inspect = inspected(&claimed.container_name).await;
     let row = wait_end(operator, &dispatch, PROBE_MAX).await?;
-    let output = JetOutput::new(&operator.connection);
+    let output = target.output(&operator.connection);
     let stored = output.all(&dispatch).await.map_err(|e| CliError::new(exit::UNREACHABLE, "OUTPUT_UNAVAILABLE", e))?;
     let mut text = String::new();
     for chunk in stored {

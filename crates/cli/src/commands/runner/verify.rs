@@ -25,7 +25,6 @@ use custody_contracts::workspace::RunCommit;
 use custody_engine::inference::{ModelConfig, RunnerModels};
 use custody_engine::runners::Runners;
 use custody_ledger::{Entity, Log, Recorded};
-use custody_nats::JetOutput;
 use custody_ports::output::Output;
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -312,7 +311,7 @@ impl Test<'_> {
         }
         let dispatch = reply.dispatch.to_string();
         notice(format!("{name}: {} is dispatch {dispatch}", step.title()));
-        let output = JetOutput::new(&self.operator.connection);
+        let output = self.target.output(&self.operator.connection);
         let row = tokio::select! {
             row = wait_end(self.operator, &dispatch, self.limit + Duration::from_secs(30)) => row,
             never = self.pace(&output, &dispatch, step) => match never {},
@@ -334,7 +333,7 @@ impl Test<'_> {
     }
 
     /// Tells the model when the first words of its answer have come through.
-    async fn pace(&self, output: &JetOutput, dispatch: &str, step: Step) -> std::convert::Infallible {
+    async fn pace(&self, output: &dyn Output, dispatch: &str, step: Step) -> std::convert::Infallible {
         if let Ok(mut chunks) = output.follow(dispatch).await {
             while let Some(Ok(stored)) = chunks.next().await {
                 let Ok(chunk) = serde_json::from_slice::<Chunk>(&stored.bytes) else { continue };
@@ -381,7 +380,7 @@ impl Test<'_> {
     }
 }
 
-async fn frames(output: &JetOutput, dispatch: &str) -> CliResult<Vec<FrameBody>> {
+async fn frames(output: &dyn Output, dispatch: &str) -> CliResult<Vec<FrameBody>> {
     let stored = output.all(dispatch).await.map_err(|e| CliError::new(exit::UNREACHABLE, "OUTPUT_UNAVAILABLE", e))?;
     let mut all = Vec::new();
     for chunk in stored {

@@ -3,6 +3,7 @@
 use super::{Desk, failed, proposal, usage};
 use crate::error::{CliError, CliResult, exit};
 use crate::render::{col, notice, raw, wide};
+use custody_domain::workspace::system::is_system;
 use custody_ports::workspaces::Owner;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,7 +25,14 @@ impl Desk<'_> {
     pub(super) async fn cat(&self, id: &str, path: &str, at: Option<&str>) -> CliResult {
         let found = self.find(id).await?;
         let commit = found.commit(at).await?;
-        raw(&found.open.file(&found.head, &commit, path, SHOWN_BYTES_MAX).await.map_err(failed)?)
+        let kept = found.open.file(&found.head, &commit, path, SHOWN_BYTES_MAX).await.map_err(failed)?;
+        if !is_system(id) {
+            return raw(&kept);
+        }
+        // A session file is kept sealed with its person's key.
+        let opened = self.target.blobs(&self.operator.connection).open(kept);
+        raw(&opened
+            .map_err(|e| CliError::new(exit::REFUSED, "SESSION_SEALED", format!("{path} cannot be opened: {e}")))?)
     }
 
     pub(super) async fn log(&self, id: &str, limit: u64) -> CliResult {

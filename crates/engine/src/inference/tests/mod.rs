@@ -41,7 +41,11 @@ impl Kept {
 }
 
 impl Blobs for Kept {
-    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<String, BlobError>> {
+    fn put<'a>(
+        &'a self,
+        _of: &'a custody_contracts::ids::Subject,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<String, BlobError>> {
         let name = custody_contracts::canonical::digest(&bytes);
         self.blobs.lock().unwrap().insert(name.clone(), bytes);
         self.count.send_modify(|count| *count += 1);
@@ -115,7 +119,12 @@ async fn gateway(listener: TcpListener, door: Door, records: mpsc::Sender<Option
             async move {
                 let (done, record) = oneshot::channel();
                 tokio::spawn(async move { records.send(record.await.ok()).await });
-                let call = CallContext { dispatch: "d-test".to_owned(), runner: "r".to_owned(), n: 1 };
+                let call = CallContext {
+                    dispatch: "d-test".to_owned(),
+                    subject: custody_contracts::ids::Subject::parse("u_jane").unwrap(),
+                    runner: "r".to_owned(),
+                    n: 1,
+                };
                 Ok::<_, std::convert::Infallible>(door.serve(call, request, done).await)
             }
         });

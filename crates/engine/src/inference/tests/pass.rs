@@ -148,7 +148,12 @@ async fn an_answer_whose_end_mark_passed_is_whole() {
     let permit = Arc::clone(&stand.door.0.calls).try_acquire_owned().unwrap();
     let target = stand.door.target("r", None).unwrap();
     let call = Call {
-        context: CallContext { dispatch: "d-test".to_owned(), runner: "r".to_owned(), n: 1 },
+        context: CallContext {
+            dispatch: "d-test".to_owned(),
+            subject: custody_contracts::ids::Subject::parse("u_jane").unwrap(),
+            runner: "r".to_owned(),
+            n: 1,
+        },
         api: Api::OpenaiChat,
         target: target.clone(),
         request: Bytes::new(),

@@ -21,7 +21,7 @@ fn person(subject: &str, admin: bool) -> Person {
 fn item(kind: Kind, dispatch: &str, subject: &str, session: Option<&str>, event: String) -> LedgerItem {
     let row = format!("{{\"row\":{event}}}");
     let (dispatch, subject) = (Some(dispatch.to_owned()), (!subject.is_empty()).then(|| subject.to_owned()));
-    LedgerItem { kind, dispatch, subject, session: session.map(str::to_owned), event, row }
+    LedgerItem { kind, dispatch, subject, session: session.map(str::to_owned), event, row, erases: false }
 }
 
 fn hub() -> Hub {

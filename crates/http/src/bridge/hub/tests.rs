@@ -15,6 +15,7 @@ fn event(seq: u64, kind: Kind, dispatch: &str, subject: Option<&str>, session: O
         session: session.map(str::to_owned),
         event: format!("{{\"seq\":{seq}}}"),
         row: String::new(),
+        erases: false,
     };
     LedgerMessage { seq, items: vec![item] }
 }
@@ -31,6 +32,20 @@ fn an_event_without_a_person_is_its_dispatchs() {
     });
     assert_eq!(seen, [(Some("u_jane".into()), Some("s-1".into())), (None, None)]);
     assert_eq!(hub.head(), 3);
+}
+
+#[test]
+fn an_erasure_lets_go_of_everything_that_was_held_before_it() {
+    let hub = Hub::new(0, 0);
+    hub.hear(event(1, Kind::Dispatch, "d-1", Some("u_jane"), Some("s-1")));
+    hub.hear_output("d-1", chunk(7, 10));
+    assert!(hub.ledger(|ring| ring.after(0).is_some()) && hub.output("d-1", 6, 10).is_some());
+    let mut erasure = event(2, Kind::Key, "", Some("u_jane"), None);
+    erasure.items[0].erases = true;
+    hub.hear(erasure);
+    assert!(hub.ledger(|ring| ring.after(0).is_none()), "what came before must be read again");
+    assert_eq!(hub.ledger(|ring| ring.after(1).map(Iterator::count)), Some(1));
+    assert!(hub.output("d-1", 6, 10).is_none() && hub.output("d-1", 7, 10).is_some());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{Ceilings, Posted, read};
 use crate::problem::Problem;
+use custody_contracts::canonical::digest;
 use custody_contracts::catalogue;
 use custody_contracts::ids::Subject;
 use custody_contracts::unit::{Entrypoint, Mode, Start, Trigger};
@@ -17,9 +18,13 @@ fn honest() -> Value {
     json!({ "workloadId": "w-1", "profile": "custody-agent", "env": { "CUSTODY_PROMPT": "hello", "CUSTODY_LOG": "info" } })
 }
 
+fn named(bytes: &[u8]) -> Result<String, Problem> {
+    Ok(digest(bytes))
+}
+
 fn posted(body: &Value) -> Result<Posted, Problem> {
     let subject = Subject::parse("u_jane").unwrap();
-    read(body.to_string().as_bytes(), &subject, Backend::Docker, &ceilings())
+    read(body.to_string().as_bytes(), &subject, Backend::Docker, &ceilings(), named)
 }
 
 #[rstest]
@@ -53,7 +58,7 @@ fn what_cannot_be_run_is_refused(#[case] change: fn(&mut Value), #[case] status:
 #[case::not_text("\u{0}")]
 fn what_is_no_json_is_refused(#[case] body: &str) {
     let subject = Subject::parse("u_jane").unwrap();
-    let problem = read(body.as_bytes(), &subject, Backend::Docker, &ceilings()).unwrap_err();
+    let problem = read(body.as_bytes(), &subject, Backend::Docker, &ceilings(), named).unwrap_err();
     assert_eq!((problem.status, problem.code.as_str()), (400, "NOT_JSON"));
 }
 
@@ -88,7 +93,7 @@ fn the_digest_is_of_what_is_said_and_not_of_how() {
     let one = posted(&honest()).unwrap();
     let text = serde_json::to_string_pretty(&honest()).unwrap();
     let subject = Subject::parse("u_jane").unwrap();
-    let other = read(text.as_bytes(), &subject, Backend::Docker, &ceilings()).unwrap();
+    let other = read(text.as_bytes(), &subject, Backend::Docker, &ceilings(), named).unwrap();
     assert_eq!(one, other);
     let mut changed = honest();
     changed["env"]["CUSTODY_LOG"] = json!("debug");
