@@ -21,6 +21,7 @@ pub mod messages;
 pub mod runner;
 pub mod seal;
 pub mod sealed;
+pub mod spiffe;
 pub mod token;
 pub mod tool;
 pub mod unit;

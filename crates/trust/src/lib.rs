@@ -12,6 +12,7 @@ pub mod note;
 mod place;
 pub mod proof;
 pub mod subject;
+pub mod svid;
 pub mod token;
 pub mod token_keys;
 pub mod verify;
