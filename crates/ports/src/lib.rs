@@ -5,6 +5,7 @@ pub mod blobs;
 pub mod clock;
 pub mod compared;
 pub mod containers;
+pub mod identity;
 pub mod inputs;
 pub mod launches;
 pub mod objects;

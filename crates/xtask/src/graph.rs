@@ -29,6 +29,7 @@ const STORE: &str = "custody-store";
 const TELEMETRY: &str = "custody-telemetry";
 const WORKSPACES: &str = "custody-workspaces";
 const POLICY: &str = "custody-policy";
+const IDENTITY: &str = "custody-identity";
 const SECRETS: &str = "custody-secrets";
 const TESTKIT: &str = "custody-testkit";
 const HTTP: &str = "custody-http";
@@ -66,6 +67,7 @@ pub(crate) const CRATES: &[Edges] = &[
     acts(TELEMETRY, &[CONTRACTS, LEDGER, PORTS, ENGINE], &[TRUST, TESTKIT]),
     acts(WORKSPACES, DRIVEN, &[TESTKIT]),
     acts(SECRETS, DRIVEN, &[]),
+    acts(IDENTITY, DRIVEN, &[TESTKIT]),
     acts(TESTKIT, &[CONTRACTS, LEDGER, PORTS], &[]),
     acts(EVALS, &[CONTRACTS, LEDGER, DOMAIN, PROJECTIONS, TRUST, STREAMS], &[TESTKIT]),
     acts(HTTP, &[CONTRACTS, LEDGER, TRUST, DOMAIN, PORTS, STREAMS, PROJECTIONS, ENGINE], &[TESTKIT]),
@@ -89,6 +91,7 @@ pub(crate) const CRATES: &[Edges] = &[
             WORKSPACES,
             POLICY,
             SECRETS,
+            IDENTITY,
             EVALS,
             HTTP,
             AUTHZ,
@@ -113,6 +116,7 @@ pub(crate) const OWNED: &[(&str, &[&str])] = &[
     ("age", &[WORKSPACES, SECRETS]),
     ("cedar-policy", &[POLICY]),
     ("envoy-types", &[AUTHZ]),
+    ("spiffe", &[IDENTITY]),
 ];
 
 /// Packages that a pure crate never names, also not in its tests: what needs a runtime to test is not pure.
@@ -170,7 +174,7 @@ mod tests {
             assert!(edges.uses.iter().all(|used| find(used).is_some_and(|e| e.pure)), "{}", edges.name);
             assert!(edges.tests_use.is_empty(), "{}", edges.name);
         }
-        for adapter in [NATS, DOCKER, KUBE, OUTSIDE, STORE, WORKSPACES, SECRETS] {
+        for adapter in [NATS, DOCKER, KUBE, OUTSIDE, STORE, WORKSPACES, SECRETS, IDENTITY] {
             let uses = find(adapter).unwrap().uses;
             assert!(!uses.contains(&ENGINE) && !uses.contains(&DOMAIN), "{adapter}");
         }
