@@ -2,6 +2,7 @@
 //! line says wins over the environment, that over the file, that over the default.
 
 use crate::config_audit::AuditConfig;
+use crate::config_identity::IdentityConfig;
 use crate::config_queue::QueueSection;
 use crate::config_tools::ToolsConfig;
 use crate::error::{CliError, CliResult, exit};
@@ -54,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) http: HttpConfig,
     /// Boxes on other machines, and decisions for others than them.
     pub(crate) gateway: GatewayConfig,
+    /// Workload identity.
+    pub(crate) identity: IdentityConfig,
     /// Metrics and traces.
     pub(crate) telemetry: TelemetryConfig,
 }
@@ -500,6 +503,7 @@ impl Config {
         if link.decisions_listen.is_some_and(|at| !at.ip().is_loopback()) {
             return Err("gateway.decisions_listen is no loopback address: tokens come there without TLS".into());
         }
+        self.identity.check()?;
         self.tools.check()?;
         self.audit.check()?;
         self.workspaces.check()
@@ -575,6 +579,11 @@ mod tests {
     #[case::cpus("[runtime]\ncpus = 0.0", "cpus")]
     #[case::running("[runtime]\nrunning_max = 0", "running_max")]
     #[case::pool("[runtime.pool]\nsize = 65", "pool.size")]
+    #[case::workload_api("[identity]\nworkload_api = \"/run/api.sock\"", "unix:/path")]
+    #[case::workload_api_over_tcp("[identity]\nworkload_api = \"tcp:127.0.0.1:1\"", "unix:/path")]
+    #[case::two_authorities("[identity]\nworkload_api = \"unix:/a\"\nworkloads.files = 7", "somebody else's")]
+    #[case::identity_listen("[identity]\nlisten = \"api.sock\"", "absolute")]
+    #[case::svid_s("[identity]\nsvid_s = 9", "svid_s")]
     #[case::class("[runtime]\nisolation = \"strong\"", "unknown variant")]
     #[case::userns_is_no_runtime("[runtime.classes]\nuserns = \"x\"", "userns-remap")]
     #[case::half_of_nats("[nats]\nurl = \"nats://h:4222\"", "belong together")]

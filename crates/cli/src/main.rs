@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod config;
 mod config_audit;
+mod config_identity;
 mod config_queue;
 mod config_tools;
 mod error;

@@ -3,7 +3,7 @@
 
 use custody_contracts::spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 use custody_ports::clock::Clock;
-use custody_ports::identity::{Identity, IdentityError, PrivateKey, Svid, WorkloadIdentity};
+use custody_ports::identity::{Bundles, Identity, IdentityError, PrivateKey, Svid, WorkloadIdentity};
 use futures::StreamExt;
 use spiffe::{WorkloadApiClient, WorkloadApiError, X509Context};
 use std::collections::BTreeMap;
@@ -121,7 +121,7 @@ impl Source {
         }
     }
 
-    fn tell(&self, svid: Svid, bundles: BTreeMap<TrustDomain, Vec<Vec<u8>>>) {
+    fn tell(&self, svid: Svid, bundles: Bundles) {
         self.told.send_if_modified(|told| {
             let version = told.as_ref().map_or(0, |old| old.version);
             let same = told.as_ref().is_some_and(|old| old.svid == svid && old.bundles == bundles);
@@ -152,7 +152,7 @@ impl WorkloadIdentity for Source {
 
 /// The first certificate of an answer, which is the one to use where nothing says otherwise (SPIFFE Workload API, 5.3), and
 /// all authorities.
-fn read(context: &X509Context) -> Result<(Svid, BTreeMap<TrustDomain, Vec<Vec<u8>>>), Lost> {
+fn read(context: &X509Context) -> Result<(Svid, Bundles), Lost> {
     let first = context.default_svid().ok_or_else(|| Lost::Odd("there is none".into()))?;
     let (_, leaf) = X509Certificate::from_der(first.leaf().as_bytes()).map_err(|e| Lost::Odd(e.to_string()))?;
     let svid = Svid {

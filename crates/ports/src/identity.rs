@@ -34,6 +34,9 @@ pub struct Svid {
     pub not_after: u64,
 }
 
+/// The authorities of each trust domain, as DER.
+pub type Bundles = BTreeMap<TrustDomain, Vec<Vec<u8>>>;
+
 /// What one answer of the Workload API says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -42,7 +45,7 @@ pub struct Identity {
     /// Who this process is.
     pub svid: Svid,
     /// The authorities of each trust domain, certificates in DER.
-    pub bundles: BTreeMap<TrustDomain, Vec<Vec<u8>>>,
+    pub bundles: Bundles,
 }
 
 /// Why there is no identity now.

@@ -53,6 +53,11 @@ impl Names {
         [&self.base, "/gateway"].concat()
     }
 
+    /// The host alone: the trust domain of this installation's own authority.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The gateway as an actor.
     pub fn gateway_actor(&self) -> String {
         ["spiffe://", &self.host, "/gateway"].concat()

@@ -5,6 +5,7 @@ use super::Ctx;
 use crate::client::Target;
 use crate::error::{CliError, CliResult, exit};
 use crate::render::{Format, col, line, notice, wide};
+use crate::server::identity;
 use custody_contracts::tool::{Tool, ToolGrant};
 use custody_domain::tool::{Definition, Offered, Tools};
 use custody_engine::tools::{ToolError, accepted_path, document_path, documents, read_accepted, read_document};
@@ -12,6 +13,7 @@ use custody_engine::upstream::Upstreams;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Tools: ls, show, add, accept, rm.
 #[derive(Debug, clap::Subcommand)]
@@ -180,7 +182,10 @@ async fn accept(ctx: &Ctx, target: &Target, folder: &Path, name: &str, digest: O
         return Err(CliError::new(exit::USAGE, "TOOL_BUILTIN", format!("{name} is the gateway's own")));
     };
     let unusable = |e: &dyn std::fmt::Display| CliError::new(exit::USAGE, "TOOLS_INVALID", e);
-    let upstreams = Upstreams::new(&target.config.tools.servers, Arc::new(target.home.secrets()));
+    let cancel = CancellationToken::new();
+    let _stop = cancel.clone().drop_guard();
+    let identity = identity::now(target, cancel).await?;
+    let upstreams = Upstreams::new(&target.config.tools.servers, Arc::new(target.home.secrets()), identity);
     let found = upstreams.map_err(|e| unusable(&e))?.definitions(&server).await;
     let found = found.map_err(|(code, detail)| CliError::new(exit::UNREACHABLE, code, detail))?;
     let own = name.get(server.len() + 2..).unwrap_or_default();

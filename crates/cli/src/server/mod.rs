@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod face;
+pub(crate) mod identity;
 pub(crate) mod local;
 pub(crate) mod model;
 pub(crate) mod outside;

@@ -7,7 +7,7 @@ use crate::error::{CliError, CliResult, exit};
 use crate::home::{boot_id, random};
 use crate::server::clock::SystemClock;
 use crate::server::web::NatsAsks;
-use crate::server::{cluster, face, outside, telemetry, web, workspaces};
+use crate::server::{cluster, face, identity, outside, telemetry, web, workspaces};
 use custody_contracts::canonical::hex;
 use custody_contracts::events::{KeyIntroduced, Kind, Role};
 use custody_docker::BindSlots;
@@ -39,6 +39,7 @@ use custody_ledger::{Entity, Log, LogError, Sign};
 use custody_nats::{Connection, JetBlobs, JetLaunches, JetLog, JetOutput, NatsRequests};
 use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
+use custody_ports::identity::{NoIdentity, WorkloadIdentity};
 use custody_ports::slots::Slots;
 use custody_ports::subjects::SubjectKeys;
 use custody_store::SledSnapshots;
@@ -56,6 +57,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a role waits until authority has introduced its key.
 const KEY_WAIT: Duration = Duration::from_secs(30);
+/// How long the gateway waits at its start for its identity. Without one it starts too, and calls that need it are refused.
+const IDENTITY_WAIT: Duration = Duration::from_secs(5);
 /// How long the other roles may take to end once one has failed.
 const STOP_MAX: Duration = Duration::from_secs(4);
 
@@ -323,6 +326,9 @@ impl Roles {
             }
             Ok(())
         });
+        if let Some((authority, register, listener)) = identity::served(&self.target, &self.names())? {
+            self.spawn("identity", custody_identity::serve(authority, register, listener, self.cancel.clone()));
+        }
         self.spawn("approvals", approvals.run(self.cancel.clone()));
         let notary = Notary { log, key, clock, origin: self.target.config.audit.origin.clone(), copy };
         self.spawn("notary", notary::run(notary, self.cancel.clone()));
@@ -447,6 +453,7 @@ impl Roles {
             })?),
             None => None,
         };
+        let identity = self.identity().await;
         let home = &self.target.home;
         let incarnation = hex(&random::<16>()?);
         let presenter = Presenter {
@@ -476,7 +483,7 @@ impl Roles {
             policy: Arc::new(self.target.config.tools.policy().map_err(|e| {
                 CliError::new(exit::USAGE, "POLICY_INVALID", e).hint("ops/custody.toml explains tools.policy")
             })?),
-            upstreams: Upstreams::new(&self.target.config.tools.servers, Arc::new(home.secrets()))
+            upstreams: Upstreams::new(&self.target.config.tools.servers, Arc::new(home.secrets()), identity)
                 .map_err(|e| failed("upstream servers", e))?,
             door,
             runs: home.path("runs"),
@@ -492,6 +499,20 @@ impl Roles {
         }
         self.spawn("gateway", gateway::run(gateway, self.cancel.clone()));
         Ok(())
+    }
+
+    /// Who the gateway is to servers that ask for it.
+    async fn identity(&mut self) -> Arc<dyn WorkloadIdentity> {
+        let Some(source) = identity::source(&self.target) else { return Arc::new(NoIdentity) };
+        let (following, cancel) = (source.clone(), self.cancel.clone());
+        self.spawn::<LogError>("workload identity", async move {
+            following.run(cancel).await;
+            Ok(())
+        });
+        if let Err(error) = source.ready(IDENTITY_WAIT).await {
+            tracing::warn!(%error, "calls of servers that ask for the gateway's identity are refused until it has one");
+        }
+        Arc::new(source)
     }
 
     /// The installation's names in its tokens.

@@ -6,8 +6,13 @@ use std::time::Duration;
 /// The longest wait for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// A client for one address and nothing else.
+/// A client for one address and nothing else, by the web's authorities where there is TLS.
 pub(super) fn guarded(url: &str, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(url, timeout).build()
+}
+
+/// The beginning of a client for one address.
+pub(super) fn builder(url: &str, timeout: Duration) -> reqwest::ClientBuilder {
     // Two parts of one process may both do this; the second finds it done, and both want the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -23,7 +28,7 @@ pub(super) fn guarded(url: &str, timeout: Duration) -> Result<reqwest::Client, r
     if is_local(url) {
         builder = builder.no_proxy();
     }
-    builder.build()
+    builder
 }
 
 /// Whether an address is this machine's own.

@@ -1,6 +1,7 @@
 //! Which servers there are. Must never hold a secret: a reference names it.
 
 use super::client::is_local;
+use custody_contracts::spiffe::SpiffeId;
 use custody_domain::token::{Audience, Audiences, Issuer};
 use custody_ports::secrets::is_reference;
 use http::HeaderName;
@@ -43,6 +44,10 @@ pub struct ServerConfig {
     /// was given for an assertion of the token service (RFC 7523), for tools that name no secret of their own.
     #[serde(default)]
     pub exchange: Option<ExchangeConfig>,
+    /// The workload that it is. When it is given, the server must show this id's X.509-SVID in place of a certificate of the
+    /// web, and the gateway shows its own (mutual TLS).
+    #[serde(default)]
+    pub spiffe_id: Option<SpiffeId>,
     /// The header that carries the secret; in `authorization` it is a bearer token.
     #[serde(default = "authorization")]
     pub header: String,
@@ -112,6 +117,11 @@ pub fn audiences(servers: &Servers) -> Audiences {
     servers.iter().filter_map(|(name, server)| Some((name.clone(), of(server)?))).collect()
 }
 
+/// Whether the gateway needs a workload identity.
+pub fn identified(servers: &Servers) -> bool {
+    servers.values().any(|server| server.spiffe_id.is_some())
+}
+
 /// Checks servers.
 ///
 /// # Errors
@@ -149,6 +159,9 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
         }
         if let Some(why) = server.exchange.as_ref().and_then(|at| wrong(at).err()) {
             return bad(format!("exchange.{why}"));
+        }
+        if server.spiffe_id.is_some() && !server.url.starts_with("https://") {
+            return bad("spiffe_id needs an https url: the identities are shown in TLS".into());
         }
         if HeaderName::from_bytes(server.header.as_bytes()).is_err() {
             return bad("header is no name of a header".into());

@@ -1,10 +1,12 @@
 //! The connection to one server: greeting, session, one request and its one answer.
 
 use super::alone;
-use super::client::{guarded, is_local};
+use super::client::{builder, guarded, is_local};
 use super::config::{ServerConfig, ServersError};
+use super::tls::{self, Identified};
 use crate::inference::{SseParser, what_broke};
 use crate::mcp::era::{ALONE, GREETED, VERSION_HEADER};
+use custody_ports::identity::WorkloadIdentity;
 use custody_ports::secrets::{SecretText, Secrets};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -29,6 +31,8 @@ const ENVELOPE_BYTES: usize = 4 * 1024 * 1024;
 pub(super) enum Failed {
     /// No secret: nothing was sent.
     Secret(String),
+    /// No workload identity: nothing was sent.
+    Identity(String),
     /// No connection: nothing was sent.
     Unreachable(String),
     /// The server greeted, and then no good answer came to what was sent.
@@ -51,6 +55,7 @@ impl Failed {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Failed::Secret(_) => "SECRET_MISSING",
+            Failed::Identity(_) => "IDENTITY_MISSING",
             Failed::Unreachable(_) => "UPSTREAM_UNREACHABLE",
             Failed::Broken(_) => "UPSTREAM_BROKE_OFF",
             Failed::Silent(_) => "UPSTREAM_SILENT",
@@ -64,7 +69,7 @@ impl Failed {
 
     pub(super) fn detail(&self) -> String {
         match self {
-            Failed::Secret(why) => why.clone(),
+            Failed::Secret(why) | Failed::Identity(why) => why.clone(),
             Failed::Unreachable(what) | Failed::Broken(what) => format!("the tool's server {what}"),
             Failed::Silent(ms) => format!("the tool's server gave no answer within {ms} ms"),
             Failed::Refused(status) => format!("the tool's server answered {status}"),
@@ -78,7 +83,7 @@ impl Failed {
     /// Whether the server may have acted on it.
     pub(super) fn was_sent(&self) -> bool {
         match self {
-            Failed::Secret(_) | Failed::Unreachable(_) => false,
+            Failed::Secret(_) | Failed::Identity(_) | Failed::Unreachable(_) => false,
             // These three say that it was not even looked at. Any other number may have come in the middle of it.
             Failed::Rpc(code, _) => !matches!(code, -32_602..=-32_600),
             Failed::Refused(status) => *status >= 500,
@@ -124,9 +129,17 @@ struct Asked<'a> {
     repeated: &'a HeaderMap,
 }
 
+/// How a connection is made.
+enum Way {
+    /// In the clear, or by the web's authorities.
+    Web(reqwest::Client),
+    /// By workload identity.
+    Identified(Identified),
+}
+
 /// The way to one server.
 pub(super) struct Link {
-    client: reqwest::Client,
+    way: Way,
     config: ServerConfig,
     secrets: Arc<dyn Secrets>,
     session: Mutex<Option<Session>>,
@@ -135,19 +148,38 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(name: &str, config: &ServerConfig, secrets: Arc<dyn Secrets>) -> Result<Link, ServersError> {
+    pub(super) fn new(
+        name: &str,
+        config: &ServerConfig,
+        secrets: Arc<dyn Secrets>,
+        identity: Arc<dyn WorkloadIdentity>,
+    ) -> Result<Link, ServersError> {
         let shows = config.cred_ref.is_some() || config.audience.is_some() || config.exchange.is_some();
         if !config.url.starts_with("https://") && shows && !is_local(&config.url) {
             tracing::warn!(server = name, "an upstream's secret or token crosses the network without TLS");
         }
+        let way = match config.spiffe_id.clone() {
+            Some(server) => Way::Identified(Identified::new(server, identity)),
+            None => Way::Web(guarded(&config.url, Duration::from_millis(config.timeout_ms))?),
+        };
         Ok(Link {
-            client: guarded(&config.url, Duration::from_millis(config.timeout_ms))?,
+            way,
             config: config.clone(),
             secrets,
             session: Mutex::new(None),
             running: Semaphore::new(RUNNING_MAX),
             last: AtomicU64::new(0),
         })
+    }
+
+    fn client(&self) -> Result<reqwest::Client, Failed> {
+        match &self.way {
+            Way::Web(client) => Ok(client.clone()),
+            Way::Identified(way) => {
+                let client = way.client(|| builder(&self.config.url, Duration::from_millis(self.config.timeout_ms)));
+                client.map_err(|e| Failed::Identity(e.to_string()))
+            }
+        }
     }
 
     /// The largest result.
@@ -239,7 +271,7 @@ impl Link {
                 }
                 // Whatever went wrong here, the call that is meant was not sent.
                 return Err(match failed {
-                    Failed::Leaked | Failed::Secret(_) | Failed::Unreachable(_) => failed,
+                    Failed::Leaked | Failed::Secret(_) | Failed::Identity(_) | Failed::Unreachable(_) => failed,
                     other => Failed::Unreachable(format!("did not greet: {}", other.detail())),
                 });
             }
@@ -251,7 +283,7 @@ impl Link {
         };
         let session = Session { version: HeaderValue::from_static(version), id, alone: false };
         let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
-        let send = self.client.post(&self.config.url).headers(self.headers(Some(&session), secret)?);
+        let send = self.client()?.post(&self.config.url).headers(self.headers(Some(&session), secret)?);
         match timeout_at(until, send.body(ready.to_string()).send()).await {
             Ok(Ok(answer)) if answer.status().is_success() => {}
             Ok(Ok(answer)) => return Err(Failed::Unreachable(format!("did not greet: {}", answer.status().as_u16()))),
@@ -304,7 +336,7 @@ impl Link {
         let id = self.last.fetch_add(1, Ordering::SeqCst) + 1;
         let Asked { method, params, repeated } = asked;
         let mut message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let mut request = self.client.post(&self.config.url).headers(self.headers(session, secret)?);
+        let mut request = self.client()?.post(&self.config.url).headers(self.headers(session, secret)?);
         if session.is_some_and(|session| session.alone) {
             alone::envelope(&mut message["params"]);
             request = request.headers(alone::repeated(method, params)).headers(repeated.clone());
@@ -312,8 +344,13 @@ impl Link {
         let work = async {
             let response = match request.body(message.to_string()).send().await {
                 Ok(response) => response,
-                Err(why) if why.is_connect() => return Err(Failed::Unreachable(what_broke(&why))),
-                Err(why) => return Err(Failed::Broken(what_broke(&why))),
+                Err(why) => {
+                    return Err(match tls::refused(&why) {
+                        Some(what) => Failed::Unreachable(what.to_owned()),
+                        None if why.is_connect() => Failed::Unreachable(what_broke(&why)),
+                        None => Failed::Broken(what_broke(&why)),
+                    });
+                }
             };
             // A redirect is an answer like any other that is no success: the secret goes to one address only.
             if response.status() != StatusCode::OK {

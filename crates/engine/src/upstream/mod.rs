@@ -15,13 +15,15 @@ mod link;
 mod tests;
 #[cfg(test)]
 mod tests_exchange;
+mod tls;
 
 pub use config::{
-    ExchangeConfig, RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences, check,
+    ExchangeConfig, RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences, check, identified,
 };
 
 use custody_contracts::events::ToolEffect;
 use custody_domain::tool::{Definition, Offered, ToolRefusal};
+use custody_ports::identity::WorkloadIdentity;
 use custody_ports::secrets::{SecretText, Secrets};
 use exchange::Exchange;
 use link::{Failed, Link, Shown};
@@ -88,11 +90,15 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`ServersError`] for what cannot be one.
-    pub fn new(servers: &Servers, secrets: Arc<dyn Secrets>) -> Result<Upstreams, ServersError> {
+    pub fn new(
+        servers: &Servers,
+        secrets: Arc<dyn Secrets>,
+        identity: Arc<dyn WorkloadIdentity>,
+    ) -> Result<Upstreams, ServersError> {
         config::check(servers)?;
         let mut by_name = BTreeMap::new();
         for (name, config) in servers {
-            let link = Link::new(name, config, secrets.clone())?;
+            let link = Link::new(name, config, secrets.clone(), identity.clone())?;
             let exchange = match &config.exchange {
                 Some(at) => Some(Exchange::new(at, config.timeout_ms, secrets.clone())?),
                 None => None,

@@ -3,6 +3,7 @@
 use super::*;
 use custody_contracts::tool::Tool;
 use custody_domain::tool::Tools;
+use custody_ports::identity::NoIdentity;
 use custody_ports::secrets::{SecretError, SecretText};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -131,6 +132,7 @@ impl Stand {
             cred_ref: Some("secret://mail".into()),
             audience: None,
             exchange: None,
+            spiffe_id: None,
             header: "authorization".into(),
             timeout_ms: 20_000,
             result_bytes: 10_000,
@@ -150,7 +152,10 @@ impl Stand {
             }
         });
         let servers = BTreeMap::from([("mail".to_owned(), config)]);
-        Stand { peer, upstreams: Upstreams::new(&servers, Arc::new(One("t4-canary-key"))).unwrap() }
+        Stand {
+            peer,
+            upstreams: Upstreams::new(&servers, Arc::new(One("t4-canary-key")), Arc::new(NoIdentity)).unwrap(),
+        }
     }
 
     async fn call(&self, effect: &str, says: Says) -> Came {

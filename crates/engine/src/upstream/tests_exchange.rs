@@ -1,6 +1,7 @@
 //! A token endpoint over real HTTP, and what is made of its answers: what it is shown, what is tried again, what is said.
 
 use super::*;
+use custody_ports::identity::NoIdentity;
 use custody_ports::secrets::SecretError;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -94,7 +95,7 @@ impl Stand {
             }
         });
         let servers = BTreeMap::from([("crm".to_owned(), config)]);
-        Stand { peer, upstreams: Upstreams::new(&servers, Arc::new(Kept)).unwrap() }
+        Stand { peer, upstreams: Upstreams::new(&servers, Arc::new(Kept), Arc::new(NoIdentity)).unwrap() }
     }
 
     async fn shown(&self) -> Result<String, ToolRefusal> {
