@@ -15,6 +15,7 @@ mod doors;
 mod envoy;
 mod erasure;
 mod grants;
+mod identity;
 mod keycloak;
 mod launcher;
 mod leaks;
