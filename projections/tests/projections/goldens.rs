@@ -48,7 +48,9 @@ fn every_log_folds_to_its_golden_state() {
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::create_dir_all(folder(case)).unwrap();
             std::fs::write(&log, lines(&made)).unwrap();
-            std::fs::write(&state, serde_json::to_string_pretty(&states(&made)).unwrap() + "\n").unwrap();
+            let mut states = states(&made);
+            states.sort_all_objects();
+            std::fs::write(&state, serde_json::to_string_pretty(&states).unwrap() + "\n").unwrap();
         }
         let text = std::fs::read_to_string(&log).unwrap();
         assert_eq!(text, lines(&made), "{case}: the log is made otherwise than it is written");

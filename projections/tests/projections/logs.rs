@@ -17,6 +17,7 @@ pub(crate) const CASES: &[(&str, Make)] = &[
     ("grants", grants),
     ("approvals", approvals),
     ("tokens", tokens),
+    ("erased", erased),
 ];
 
 fn hex(byte: &str) -> String {
@@ -238,6 +239,36 @@ fn tokens() -> Vec<Stored> {
         .say("tr-nobody-knows-whose", &[event("TokenRefused", &json!({ "id": "tr-nobody-knows-whose", "count": 41 }))])
         .say("d-1", &[finished("d-1", "completed", &left("s-1", "f1", 900))])
         .say(first, &[key(first, "retired")]);
+    log.messages
+}
+
+/// A person whose words were opened before they were erased, and after; one who is taken in again; and one who never was.
+fn erased() -> Vec<Stored> {
+    let mut log = Log::default();
+    let of = |dispatch: &str, subject: &str, sealed: bool| {
+        let LedgerEvent::Dispatch(DispatchEvent::Admitted(e)) = admitted(dispatch, "s-1", &prompt("Their words."))
+        else {
+            unreachable!("an admission")
+        };
+        let mut value = serde_json::to_value(&e).unwrap();
+        value["unit"]["identity"]["subject"] = json!(subject);
+        if sealed {
+            value["unit"]["start"] = prompt("(sealed)");
+            value["sealed"] =
+                json!({ "key": "sk-0123456789abcdef", "alg": "XChaCha20-Poly1305", "text": "q8".repeat(30) });
+        }
+        LedgerEvent::Dispatch(DispatchEvent::Admitted(serde_json::from_value(value).unwrap()))
+    };
+    let person = |state: &str| event("SubjectKeyChanged", &json!({ "subject": "u_jane", "state": state }));
+    log.say("web-chat", &[launcher()])
+        .say("d-1", &[of("d-1", "u_jane", false)])
+        .say("d-2", &[of("d-2", "u_omar", false)])
+        .say("d-3", &[of("d-3", "u_jane", true)])
+        .say("person-of-jane", &[person("erasing")])
+        .say("d-4", &[of("d-4", "u_jane", false)])
+        .say("person-of-jane", &[person("erased")])
+        .say("person-of-jane", &[person("active")])
+        .say("d-5", &[of("d-5", "u_jane", false)]);
     log.messages
 }
 
