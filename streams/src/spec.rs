@@ -270,8 +270,9 @@ pub fn transcript(options: &StreamOptions) -> StreamSpec {
     }
 }
 
-/// The object store `blobs`, in the form that every NATS client reads. Purging stays possible for the administrator
-/// alone, because session files hold personal data that may have to go; a changed blob no longer has its digest.
+/// The object store `blobs`; what is larger than a chunk has the form that every NATS client reads. Purging stays possible
+/// for the administrator alone, because session files hold personal data that may have to go; a changed blob no longer has
+/// its digest.
 pub fn blobs(options: &StreamOptions) -> StreamSpec {
     StreamSpec {
         max_bytes: options.blobs_bytes_max,

@@ -1,11 +1,12 @@
-//! The blob port over the object store `blobs`. A blob's name is the hexadecimal digest of its bytes. Must never return
-//! bytes that do not have the digest they were asked by.
+//! The blob port over the object store `blobs`. A blob's name is the hexadecimal digest of its bytes. One of at most one chunk
+//! is one message, and one of before that, or larger, an object that every client of NATS reads. Must never return bytes that do
+//! not have the digest they were asked by.
 
 use crate::connect::Connection;
 use crate::objects::{Fetched, Store};
 use custody_contracts::ids::Subject;
 use custody_ports::blobs::{BLOB_BYTES_MAX, BlobError, Blobs, SEAL_BYTES_MAX};
-use custody_streams::spec::{BLOBS, BLOBS_BUCKET};
+use custody_streams::spec::{BLOB_CHUNK_BYTES, BLOBS, BLOBS_BUCKET};
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
@@ -29,14 +30,22 @@ impl JetBlobs {
         }
         let hex = hex_of(&Sha256::digest(&bytes));
         // Whoever was there first has stored the same.
-        self.0.create(&hex, bytes.into()).await.map_err(BlobError::Unavailable)?;
+        let stored = match bytes.len() {
+            ..=BLOB_CHUNK_BYTES => self.0.create_lone(&hex, bytes.into()).await,
+            _ => self.0.create(&hex, bytes.into()).await,
+        };
+        stored.map_err(BlobError::Unavailable)?;
         Ok(named(&hex))
     }
 
     async fn fetch(&self, name: &str) -> Result<Vec<u8>, BlobError> {
         let missing = || BlobError::Missing(name.chars().take(80).collect());
         let hex = name.strip_prefix("sha256:").filter(|h| is_digest(h)).ok_or_else(missing)?;
-        match self.0.fetch(hex).await.map_err(BlobError::Unavailable)? {
+        let found = match self.0.fetch_lone(hex).await.map_err(BlobError::Unavailable)? {
+            Some(bytes) => Fetched::Bytes(bytes),
+            None => self.0.fetch(hex).await.map_err(BlobError::Unavailable)?,
+        };
+        match found {
             Fetched::Bytes(bytes) if hex_of(&Sha256::digest(&bytes)) == hex => Ok(bytes),
             Fetched::Bytes(_) | Fetched::Corrupt => Err(BlobError::Corrupt(name.to_owned())),
             Fetched::Missing => Err(missing()),

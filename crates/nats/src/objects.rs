@@ -85,7 +85,7 @@ impl Store {
         let sent: Vec<Option<u64>> = stream::iter((1u64..).zip(chunks))
             .map(|(index, chunk)| {
                 let id = [&nuid, "/", &index.to_string()].concat();
-                self.send(&chunk_subject, id, chunk, None)
+                self.send(&chunk_subject, Some(id), chunk, None)
             })
             .buffered(CHUNKS_IN_FLIGHT)
             .try_collect()
@@ -107,22 +107,39 @@ impl Store {
         };
         let body = serde_json::to_vec(&record).map_err(text)?;
         let id = [nuid.as_str(), "/record"].concat();
-        let made = self.send(&self.record_subject(name), id, body.into(), Some(0)).await?.is_some();
+        let made = self.send(&self.record_subject(name), Some(id), body.into(), Some(0)).await?.is_some();
         Ok(made)
+    }
+
+    /// Stores an object of at most one chunk as one message under its name, which is a token: one durable write in place
+    /// of two, one after the other. `false`: there is one already, and it was not touched.
+    pub(crate) async fn create_lone(&self, name: &str, bytes: Bytes) -> Result<bool, String> {
+        // No message id: one that was purged could not be stored again for as long as the server remembers ids, and the
+        // expectation says the same.
+        Ok(self.send(&self.chunk_subject(name), None, bytes, Some(0)).await?.is_some())
+    }
+
+    /// The bytes of what [`Store::create_lone`] stored, as they are there.
+    pub(crate) async fn fetch_lone(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let query = json!({ "last_by_subj": self.chunk_subject(name) });
+        let found = self.connection.leader_get(self.stream, &query).await.map_err(text)?;
+        Ok(found.map(|message| message.bytes))
     }
 
     /// Stores one message. With an expectation, `None`: somebody was there first.
     async fn send(
         &self,
         subject: &str,
-        id: String,
+        id: Option<String>,
         payload: Bytes,
         expected: Option<u64>,
     ) -> Result<Option<u64>, String> {
         let mut why = String::new();
         for _ in 0..SENDS_MAX {
             let mut headers = HeaderMap::new();
-            headers.insert("Nats-Msg-Id", id.as_str());
+            if let Some(id) = &id {
+                headers.insert("Nats-Msg-Id", id.as_str());
+            }
             headers.insert("Nats-Expected-Stream", self.stream);
             if let Some(expected) = expected {
                 headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
@@ -180,7 +197,7 @@ impl Store {
         let gone = Record { deleted: true, size: 0, chunks: 0, ..record };
         let body = serde_json::to_vec(&gone).map_err(text)?;
         let id = [nuid.as_str(), "/gone"].concat();
-        self.send(&self.record_subject(name), id, body.into(), None).await?;
+        self.send(&self.record_subject(name), Some(id), body.into(), None).await?;
         let filter = json!({ "filter": self.chunk_subject(&nuid) });
         let purge = ["STREAM.PURGE.", self.stream].concat();
         let _answer: serde_json::Value = self.connection.api(&purge, &filter).await.map_err(text)?;

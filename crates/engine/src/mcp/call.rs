@@ -15,10 +15,10 @@ use custody_contracts::grant::GrantIssued;
 use custody_contracts::ids::{Subject, UnixMillis, WorkspaceId};
 use custody_domain::effect::{Effect, EffectCommand, EffectRefusal};
 use custody_domain::tool::{Deed, FileCall, Judged, Offered, ToolAsked, ToolPermit, ToolRefusal, WaitPermit, judge};
-use custody_ledger::{Command, Entity, HandleError, Outcome, handle};
+use custody_ledger::{Command, Entity, HandleError, Outcome, handle, handle_new};
 use custody_ports::secrets::SecretText;
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 pub(super) const CARDS_MAX: u32 = 64;
 /// The longest tool name that a record repeats.
 const NAME_BYTES_MAX: usize = 128;
+/// The intents that this process has set out to write.
+static INTENTS: AtomicU64 = AtomicU64::new(0);
 
 /// What a tool answered.
 pub(super) struct Answer {
@@ -186,12 +188,16 @@ impl Mcp {
 
     /// Writes an intent; `None` when another call has its number since before a restart.
     async fn put_intent(&self, n: u32, permit: ToolPermit) -> Result<Option<Begun>, RpcError> {
-        // The bytes come first: a record must never name what was not stored.
-        if let Err(error) = self.needs.blobs.put(self.subject(), permit.args().as_bytes().to_vec()).await {
-            return Err(RpcError::internal(format!("the arguments were not stored, so nothing was done: {error}")));
-        }
-        if !self.append_intent(n, &permit).await? {
+        // Both at once, and no call before both stand: an intent whose arguments are missing is one of a call that was not made.
+        let stored = self.needs.blobs.put(self.subject(), permit.args().as_bytes().to_vec());
+        let (stored, appended) = tokio::join!(stored, self.append_intent(n, &permit));
+        if !appended? {
             return Ok(None);
+        }
+        if let Err(error) = stored {
+            let text = format!("the arguments were not stored, so nothing was done: {error}");
+            self.outcome(&permit, &Answer::failed("ARGUMENTS_NOT_STORED", &text), Duration::ZERO).await?;
+            return Err(RpcError::internal(text));
         }
         tracing::info!(
             dispatch = %self.needs.admitted.dispatch,
@@ -289,8 +295,18 @@ impl Mcp {
 
     /// Appends the first event of a call, or the intent of one that waited; false when it is somebody else's.
     async fn append_begin(&self, n: u32, command: &EffectCommand) -> Result<bool, RpcError> {
+        let own = match command {
+            // What was approved is followed by every gateway that sees it: only one of them is to find its own intent.
+            EffectCommand::Intend(permit) if permit.is_approved() => self.needs.incarnation.clone(),
+            // Nothing is looked up before it, so no other intent may have its id: not even one of the same words.
+            EffectCommand::Intend(_) => {
+                format!("{}/{}", self.needs.incarnation, INTENTS.fetch_add(1, Ordering::Relaxed))
+            }
+            EffectCommand::Await(permit) => permit.awaiting().idempotency_key.clone(),
+            _ => String::new(),
+        };
         for tried in 1..=INTENT_TRIES {
-            match self.record(n, command.clone()).await {
+            match self.record_as(n, &own, command.clone()).await {
                 Ok(Outcome::Appended(_)) => return Ok(true),
                 // Found after a lost answer it is this call's own; found at once it is an earlier call's.
                 Ok(Outcome::AlreadyThere(_)) => return Ok(tried > 1),
@@ -358,9 +374,6 @@ impl Mcp {
     pub(super) async fn outcome(&self, permit: &ToolPermit, answer: &Answer, took: Duration) -> Result<(), RpcError> {
         let bytes = canonical(&answer.result).into_bytes();
         let (n, size, result_digest) = (permit.intended().n, bytes.len(), self.named(&bytes).ok());
-        if let Err(error) = self.needs.blobs.put(self.subject(), bytes).await {
-            tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, "a tool's result was not stored");
-        }
         let finished = ToolFinished {
             dispatch: self.needs.admitted.dispatch.clone(),
             n,
@@ -370,6 +383,16 @@ impl Mcp {
             result_bytes: u64::try_from(size).ok(),
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
+        // The outcome stands also where its result cannot be kept, so neither waits for the other.
+        let (stored, recorded) =
+            tokio::join!(self.needs.blobs.put(self.subject(), bytes), self.append_outcome(n, &finished));
+        if let Err(error) = stored {
+            tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, "a tool's result was not stored");
+        }
+        recorded
+    }
+
+    async fn append_outcome(&self, n: u32, finished: &ToolFinished) -> Result<(), RpcError> {
         for tried in 1..=OUTCOME_TRIES {
             match self.record(n, EffectCommand::Finish(finished.clone())).await {
                 Ok(_) => return Ok(()),
@@ -480,20 +503,28 @@ impl Mcp {
     }
 
     async fn record(&self, n: u32, body: EffectCommand) -> Result<Outcome<EffectRefusal>, HandleError> {
+        self.record_as(n, "", body).await
+    }
+
+    /// `own` tells this decision from others of its kind under the number.
+    async fn record_as(&self, n: u32, own: &str, body: EffectCommand) -> Result<Outcome<EffectRefusal>, HandleError> {
         let dispatch = self.needs.admitted.dispatch.as_str();
         let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-t{n}")) else { return Ok(Outcome::Nothing) };
-        let (step, unique) = match &body {
-            // What was approved is followed by every gateway that sees it: only one of them is to find its own intent.
-            EffectCommand::Intend(permit) if permit.is_approved() => ("release", self.needs.incarnation.clone()),
-            EffectCommand::Intend(permit) => ("intend", permit.intended().idempotency_key.clone()),
-            EffectCommand::Await(permit) => ("await", permit.awaiting().idempotency_key.clone()),
-            EffectCommand::Finish(_) => ("finish", String::new()),
-            _ => ("refuse", String::new()),
+        let (step, most_likely_new) = match &body {
+            EffectCommand::Intend(permit) if permit.is_approved() => ("release", false),
+            EffectCommand::Intend(_) => ("intend", true),
+            EffectCommand::Await(_) => ("await", false),
+            EffectCommand::Finish(_) => ("finish", false),
+            _ => ("refuse", false),
         };
-        let id = derived_id("eff-", &[entity.log_subject().as_bytes(), step.as_bytes(), unique.as_bytes()]);
+        let id = derived_id("eff-", &[entity.log_subject().as_bytes(), step.as_bytes(), own.as_bytes()]);
         let meta = Meta { time: self.needs.clock.now().rfc3339(), ..self.needs.meta.clone() };
+        let (log, signer) = (self.needs.log.as_ref(), self.needs.signer.as_ref());
         let command = Command { id, entity, meta, body };
-        handle::<Effect>(self.needs.log.as_ref(), self.needs.signer.as_ref(), command).await
+        if most_likely_new {
+            return handle_new::<Effect>(log, signer, command).await;
+        }
+        handle::<Effect>(log, signer, command).await
     }
 }
 

@@ -7,11 +7,12 @@ use crate::keys::KeyBook;
 use crate::presenting::{Pass, Presenter};
 use crate::runtime::tests::{admitted, put};
 use custody_contracts::events::{DispatchEvent, EffectEvent, LedgerEvent, Role, ToolPhase, ToolRefused};
-use custody_contracts::ids::DispatchId;
+use custody_contracts::ids::{DispatchId, Subject};
 use custody_contracts::unit::{Limits, Mode, WorkspaceMount};
 use custody_domain::tool::{PolicyAsked, Verdict};
 use custody_ledger::{Append, AppendError, Entity, LogError, MemoryLog, Recorded, Seq, Stored};
 use custody_ports::asks::{AskFailed, Asks};
+use custody_ports::blobs::{BlobError, Blobs};
 use custody_testkit::fakes::{ManualClock, MemoryBlobs};
 use custody_trust::RoleKey;
 use custody_trust::issued::Names;
@@ -43,6 +44,7 @@ pub(super) struct Stand {
     folder: tempfile::TempDir,
     log: MemoryLog,
     broken: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
     blobs: Arc<MemoryBlobs>,
     mcp: Arc<Mcp>,
     agent: reqwest::Client,
@@ -72,6 +74,21 @@ impl Log for Breakable {
     }
 }
 
+/// A store of blobs that can be told to take nothing any more.
+struct Filling(Arc<MemoryBlobs>, Arc<AtomicBool>);
+
+impl Blobs for Filling {
+    fn put<'a>(&'a self, of: &'a Subject, bytes: Vec<u8>) -> BoxFuture<'a, Result<String, BlobError>> {
+        match self.1.load(Ordering::SeqCst) {
+            true => Box::pin(async { Err(BlobError::Unavailable("told to".into())) }),
+            false => self.0.put(of, bytes),
+        }
+    }
+    fn get<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<Vec<u8>, BlobError>> {
+        self.0.get(digest)
+    }
+}
+
 impl Stand {
     pub(super) async fn new(mode: Mode, tool_calls: Option<u64>) -> Stand {
         Stand::with(mode, tool_calls, None).await
@@ -89,12 +106,13 @@ impl Stand {
         admitted.unit.limits = Some(Limits { tool_calls, ..Limits::default() });
         let log = MemoryLog::new();
         put(&log, LedgerEvent::Dispatch(DispatchEvent::Admitted(Box::new(admitted.clone()))), "d-1").await;
-        let (broken, blobs) = (Arc::new(AtomicBool::new(false)), Arc::new(MemoryBlobs::default()));
+        let (broken, full) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let blobs = Arc::new(MemoryBlobs::default());
         let mcp = Mcp::new(Needs {
             log: Arc::new(Breakable(log.clone(), broken.clone())),
             signer: Arc::new(RoleKey::from_seed(Role::Gateway, &[3; 32])),
             clock: Arc::new(ManualClock::at(1_000_000)),
-            blobs: blobs.clone(),
+            blobs: Arc::new(Filling(blobs.clone(), full.clone())),
             admitted,
             meta: Meta { subject: Some("u_jane".into()), launcher: Some("cli".into()), ..Meta::default() },
             roots: vec![root],
@@ -125,7 +143,7 @@ impl Stand {
         });
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let agent = reqwest::Client::builder().no_proxy().tls_certs_only([]).unix_socket(socket).build().unwrap();
-        Stand { folder, log, broken, blobs, mcp, agent }
+        Stand { folder, log, broken, full, blobs, mcp, agent }
     }
 
     fn root(&self) -> std::path::PathBuf {
@@ -448,7 +466,24 @@ async fn a_call_whose_intent_cannot_be_recorded_does_nothing() {
     assert!(!stand.root().join("x").exists());
 }
 
-/// What a flood is told, what the ledger keeps of it, and that the same box goes on working.
+#[tokio::test]
+async fn a_call_whose_arguments_are_not_stored_is_not_made_and_its_record_says_so() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let write = || stand.call("workspace_write", json!({ "path": "x", "text": "x" }));
+    stand.full.store(true, Ordering::SeqCst);
+    let answer = write().await;
+    assert_eq!(answer["error"]["code"], -32603, "{answer}");
+    assert!(!stand.root().join("x").exists());
+    let effects = stand.effects();
+    let [(_, EffectEvent::ToolIntended(_)), (_, EffectEvent::ToolFinished(finished))] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((finished.phase, finished.reason.as_deref()), (ToolPhase::Failed, Some("ARGUMENTS_NOT_STORED")));
+    stand.full.store(false, Ordering::SeqCst);
+    assert_eq!(write().await["result"]["isError"], false);
+    assert!(stand.root().join("x").exists());
+}
+
 /// A token service that is not there.
 struct Nobody;
 
@@ -485,6 +520,7 @@ async fn a_call_without_a_good_token_is_refused_and_nothing_is_done() {
     assert!(honest.root().join("new.md").exists(), "beside it the same call without a token service");
 }
 
+/// What a flood is told, what the ledger keeps of it, and that the same box goes on working.
 #[tokio::test]
 async fn calls_beyond_the_rate_are_held_told_and_recorded_as_one() {
     let stand = Arc::new(Stand::new(Mode::Rw, None).await);

@@ -1,6 +1,8 @@
 //! Blobs come back as they were or not at all.
 
 use crate::support::{server, soon};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use custody_contracts::ids::Subject;
 use custody_nats::JetBlobs;
 use custody_ports::blobs::{BLOB_BYTES_MAX, BlobError, Blobs, SEAL_BYTES_MAX};
@@ -30,7 +32,11 @@ async fn blobs_of_every_size_come_back() {
     // Nothing was stored a second time.
     let admin = server.connect(ServiceUser::Admin).await;
     let state = custody_nats::reconcile::usage(&admin, "OBJ_blobs").await.unwrap();
-    assert_eq!(state["messages"], 6 + 1 + 1 + 1 + 2 + 23);
+    assert_eq!(
+        state["messages"],
+        4 + (2 + 1) + (23 + 1),
+        "up to a chunk one message, and beyond it chunks and a record"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,6 +68,28 @@ async fn other_clients_read_the_same_object() {
     assert_eq!(listed.len(), 1);
 }
 
+/// What an installation of before kept: objects of any size, with a record each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_blob_of_before_is_read() {
+    let server = server().await;
+    let admin = server.connect(ServiceUser::Admin).await;
+    let context = async_nats::jetstream::new(admin.client().clone());
+    let hex = "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81"; // of the bytes 1, 2, 3
+    let encoded = |bytes: &[u8]| URL_SAFE.encode(bytes);
+    let digest = (0..64).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect::<Vec<_>>();
+    let record = serde_json::json!({
+        "name": hex, "bucket": "blobs", "nuid": "abcdefghijklmnopqrstuv", "size": 3, "chunks": 1,
+        "digest": format!("SHA-256={}", encoded(&digest)),
+    });
+    let chunk = context.publish("$O.blobs.C.abcdefghijklmnopqrstuv", vec![1, 2, 3].into()).await.unwrap();
+    chunk.await.unwrap();
+    let place = format!("$O.blobs.M.{}", encoded(hex.as_bytes()));
+    context.publish(place, record.to_string().into()).await.unwrap().await.unwrap();
+    let blobs = JetBlobs::new(&server.connect(ServiceUser::Gateway).await);
+    assert_eq!(blobs.get(&format!("sha256:{hex}")).await.unwrap(), vec![1, 2, 3]);
+    assert_eq!(blobs.put(&jane(), vec![1, 2, 3]).await.unwrap(), format!("sha256:{hex}"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_or_not_itself_is_said_so() {
     let server = server().await;
@@ -74,15 +102,17 @@ async fn what_is_not_there_or_not_itself_is_said_so() {
     assert!(matches!(blobs.put(&jane(), vec![0; size]).await, Err(BlobError::TooLarge { .. })));
 
     // Somebody with the administrator's rights puts other bytes under a digest.
-    let name = blobs.put(&jane(), bytes(100, 1)).await.unwrap();
-    let other = blobs.put(&jane(), bytes(100, 2)).await.unwrap();
-    let subject = |name: &str| {
-        use base64::Engine as _;
-        format!("$O.blobs.M.{}", base64::engine::general_purpose::URL_SAFE.encode(name.trim_start_matches("sha256:")))
-    };
+    let context = async_nats::jetstream::new(admin.client().clone());
+    let small = blobs.put(&jane(), bytes(100, 1)).await.unwrap();
+    assert_eq!(blobs.get(&small).await.unwrap(), bytes(100, 1));
+    let place = format!("$O.blobs.C.{}", small.trim_start_matches("sha256:"));
+    context.publish(place, "other bytes".into()).await.unwrap().await.unwrap();
+    assert_eq!(blobs.get(&small).await, Err(BlobError::Corrupt(small.clone())));
+    let name = blobs.put(&jane(), bytes(200_000, 1)).await.unwrap();
+    let other = blobs.put(&jane(), bytes(200_000, 2)).await.unwrap();
+    let subject = |name: &str| format!("$O.blobs.M.{}", URL_SAFE.encode(name.trim_start_matches("sha256:")));
     let stream = async_nats::jetstream::new(admin.client().clone()).get_stream("OBJ_blobs").await.unwrap();
     let record = stream.get_last_raw_message_by_subject(&subject(&other)).await.unwrap();
-    let context = async_nats::jetstream::new(admin.client().clone());
     context.publish(subject(&name), record.payload).await.unwrap().await.unwrap();
     assert_eq!(blobs.get(&name).await, Err(BlobError::Corrupt(name.clone())));
 
