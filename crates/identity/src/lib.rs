@@ -6,6 +6,7 @@
 //! Source: SPIFFE Workload Endpoint, Workload API and X509-SVID standards.
 
 mod authority;
+mod hosts;
 mod messages;
 mod server;
 mod source;

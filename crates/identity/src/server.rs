@@ -5,6 +5,7 @@
 //! program. X.509 alone: tokens are the token service's, so the JWT calls are answered UNIMPLEMENTED.
 
 use crate::authority::{Authority, Minted};
+use crate::hosts::Hosts;
 use crate::messages::{Empty, SERVICE, X509BundlesResponse, X509Svid, X509SvidResponse};
 use bytes::Bytes;
 use custody_contracts::spiffe::SpiffeId;
@@ -96,7 +97,7 @@ fn accepted(listener: UnixListener, register: Arc<Register>) -> impl Stream<Item
                 tracing::warn!(user = peer.uid(), "too many connections to the Workload API");
                 continue;
             };
-            let caller = Caller { stream, user: peer.uid(), _place: place };
+            let caller = Caller { stream, hosts: Hosts::new(), user: peer.uid(), _place: place };
             return Some((Ok(caller), (listener, register, room)));
         }
     })
@@ -136,6 +137,7 @@ impl Drop for Place {
 /// One connection, and whose it is.
 struct Caller {
     stream: UnixStream,
+    hosts: Hosts,
     user: u32,
     _place: Place,
 }
@@ -153,8 +155,9 @@ impl Connected for Caller {
 }
 
 impl AsyncRead for Caller {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let Caller { stream, hosts, .. } = self.get_mut();
+        hosts.poll_read(stream, cx, buf)
     }
 }
 
