@@ -44,6 +44,15 @@ impl ToolsConfig {
         self.folder.clone().unwrap_or_else(|| home.path("tools"))
     }
 
+    /// The servers; one that is a process has a folder of its own in the state folder, where no other is named.
+    pub(crate) fn servers(&self, home: &Home) -> Servers {
+        let mut servers = self.servers.clone();
+        for (name, server) in servers.iter_mut().filter(|(_, server)| server.command.is_some()) {
+            server.folder.get_or_insert_with(|| home.path("servers").join(name));
+        }
+        servers
+    }
+
     /// The rules, read now.
     pub(crate) fn policy(&self) -> Result<CedarPolicy, String> {
         let own = match &self.policy {

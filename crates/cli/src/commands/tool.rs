@@ -40,7 +40,7 @@ pub(crate) enum ToolCommand {
     },
     /// Accept what an upstream says of its tool: its name, description and arguments, as they are now
     #[command(
-        after_help = "Models are told what was accepted and nothing newer. When the upstream says something else later, calls are refused\nas TOOL_CHANGED until it is accepted again.\n\nExamples:\n  custody tool accept mail__send\n  custody tool accept mail__send --digest sha256:…"
+        after_help = "Models are told what was accepted and nothing newer. When the upstream says something else later, calls are refused\nas TOOL_CHANGED until it is accepted again.\nA server that is a command is started here for this, and ended.\n\nExamples:\n  custody tool accept mail__send\n  custody tool accept mail__send --digest sha256:…"
     )]
     Accept {
         /// The tool
@@ -185,8 +185,10 @@ async fn accept(ctx: &Ctx, target: &Target, folder: &Path, name: &str, digest: O
     let cancel = CancellationToken::new();
     let _stop = cancel.clone().drop_guard();
     let identity = identity::now(target, cancel).await?;
-    let upstreams = Upstreams::new(&target.config.tools.servers, Arc::new(target.home.secrets()), identity);
-    let found = upstreams.map_err(|e| unusable(&e))?.definitions(&server).await;
+    let servers = target.config.tools.servers(&target.home);
+    let upstreams = Upstreams::new(&servers, Arc::new(target.home.secrets()), identity).map_err(|e| unusable(&e))?;
+    let found = upstreams.definitions(&server).await;
+    upstreams.end().await;
     let found = found.map_err(|(code, detail)| CliError::new(exit::UNREACHABLE, code, detail))?;
     let own = name.get(server.len() + 2..).unwrap_or_default();
     let Some(definition) = found.get(own) else {

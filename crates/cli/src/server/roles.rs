@@ -467,6 +467,9 @@ impl Roles {
             incarnation: incarnation.clone(),
             proofs: Arc::default(),
         };
+        let servers = self.target.config.tools.servers(home);
+        let upstreams = Upstreams::new(&servers, Arc::new(home.secrets()), identity);
+        let upstreams = upstreams.map_err(|e| failed("upstream servers", e))?;
         let gateway = Gateway {
             grants: Grants::default(),
             presenter: Some(presenter),
@@ -483,8 +486,7 @@ impl Roles {
             policy: Arc::new(self.target.config.tools.policy().map_err(|e| {
                 CliError::new(exit::USAGE, "POLICY_INVALID", e).hint("ops/custody.toml explains tools.policy")
             })?),
-            upstreams: Upstreams::new(&self.target.config.tools.servers, Arc::new(home.secrets()), identity)
-                .map_err(|e| failed("upstream servers", e))?,
+            upstreams: upstreams.clone(),
             door,
             runs: home.path("runs"),
             instance: self.instance.clone(),
@@ -497,7 +499,13 @@ impl Roles {
         if let (Some(listener), Some(decisions)) = (decisions(&self.target).await?, Decisions::of(&gateway)) {
             self.spawn("decisions", custody_authz::serve(decisions, listener, self.cancel.clone()));
         }
-        self.spawn("gateway", gateway::run(gateway, self.cancel.clone()));
+        let cancel = self.cancel.clone();
+        self.spawn("gateway", async move {
+            let ended = gateway::run(gateway, cancel).await;
+            // Servers that are processes here end with it.
+            upstreams.end().await;
+            ended
+        });
         Ok(())
     }
 

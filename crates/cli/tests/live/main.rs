@@ -30,6 +30,7 @@ mod runners;
 mod sandbox;
 mod serve;
 mod stack;
+mod stdio;
 mod strangers;
 mod tail;
 mod tamper;

@@ -17,14 +17,14 @@ use tokio::time::timeout;
 /// How long a stranger may take to start.
 const START_MAX: Duration = Duration::from_secs(60);
 /// The tool of the stranger's server, as an agent calls it.
-const ADD: &str = "stock__add";
+pub(crate) const ADD: &str = "stock__add";
 
-fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 /// What `ops/trust/setup` fetched.
-fn peer(path: &str) -> PathBuf {
+pub(crate) fn peer(path: &str) -> PathBuf {
     let path = cache().join("tools/mcp").join(path);
     assert!(path.is_file(), "{} is missing: run ops/trust/setup", path.display());
     path

@@ -1,12 +1,27 @@
 //! What an upstream's answers hold. Must never hand on a field that is not of the protocol.
 
 use super::Came;
+use super::link::Failed;
 use custody_domain::tool::{DESCRIPTION_BYTES_MAX, Definition, SCHEMA_BYTES_MAX, TOOLS_MAX};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The most parts of one result.
 const PARTS_MAX: usize = 256;
+
+/// The result in a message that answers.
+///
+/// # Errors
+/// The server says that it went wrong.
+pub(super) fn of_message(mut message: Value) -> Result<Value, Failed> {
+    match message["error"]["code"].as_i64() {
+        Some(code) => {
+            let said = message["error"]["message"].as_str().unwrap_or_default();
+            Err(Failed::Rpc(code, said.chars().take(2_000).collect()))
+        }
+        None => Ok(message["result"].take()),
+    }
+}
 
 /// The result of a call, as the agent gets it: its content and nothing else.
 pub(super) fn of_result(result: &Value, bytes_max: usize) -> Came {

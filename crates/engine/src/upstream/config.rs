@@ -7,6 +7,7 @@ use custody_ports::secrets::is_reference;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The most servers.
 const SERVERS_MAX: usize = 64;
@@ -21,6 +22,12 @@ const AUDIENCE_BYTES_MAX: usize = 512;
 const ID_BYTES_MAX: usize = 255;
 /// The longest scope that is asked for, in bytes.
 const SCOPE_BYTES_MAX: usize = 1_024;
+/// The most words of a command, and the most variables of each kind.
+const WORDS_MAX: usize = 64;
+/// The longest word of a command or value of a variable, in bytes.
+const WORD_BYTES_MAX: usize = 8_192;
+/// The longest name of a variable, in bytes.
+const VARIABLE_BYTES_MAX: usize = 128;
 /// The most persons of one table.
 const USERS_MAX: usize = 10_000;
 
@@ -31,8 +38,22 @@ pub type Servers = BTreeMap<String, ServerConfig>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Where it takes messages, for example `https://mail.example/mcp`.
-    pub url: String,
+    /// Where it takes messages over streamable HTTP, for example `https://mail.example/mcp`. This or a `command`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The program that speaks over its standard input and output (stdio), its path and its arguments, for example
+    /// `["/usr/bin/python3", "/opt/files/server.py"]`. It runs on the gateway's host with the gateway's rights.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// The program's whole environment, but for `env_secrets`: nothing of the gateway's own is in it.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Variable, and which secret it holds; opened at each start.
+    #[serde(default)]
+    pub env_secrets: BTreeMap<String, String>,
+    /// The folder in which the program works; made when it is not there.
+    #[serde(default)]
+    pub folder: Option<PathBuf>,
     /// Which secret it is asked with, for tools that name none of their own.
     #[serde(default)]
     pub cred_ref: Option<String>,
@@ -48,9 +69,9 @@ pub struct ServerConfig {
     /// web, and the gateway shows its own (mutual TLS).
     #[serde(default)]
     pub spiffe_id: Option<SpiffeId>,
-    /// The header that carries the secret; in `authorization` it is a bearer token.
-    #[serde(default = "authorization")]
-    pub header: String,
+    /// The header that carries the secret; absent: `authorization`, where it is a bearer token.
+    #[serde(default)]
+    pub header: Option<String>,
     /// The longest wait for one answer, in milliseconds.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,
@@ -79,8 +100,11 @@ pub struct ExchangeConfig {
     pub users: Option<BTreeMap<String, String>>,
 }
 
-fn authorization() -> String {
-    "authorization".to_owned()
+impl ServerConfig {
+    /// The header that carries the secret.
+    pub(super) fn header(&self) -> &str {
+        self.header.as_deref().unwrap_or("authorization")
+    }
 }
 
 fn timeout_ms() -> u64 {
@@ -138,8 +162,13 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
         if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) || name.contains("__") {
             return bad("a name is 1 to 32 of [a-z0-9_-], without two underscores in a row".into());
         }
-        if !is_address(&server.url) {
-            return bad("url is not of the form https://host/path, without a user in it".into());
+        let transport = match (&server.url, &server.command) {
+            (Some(url), None) => over_http(url, server),
+            (None, Some(command)) => over_stdio(command, server),
+            _ => Err("it has either a url (streamable HTTP) or a command (stdio)".to_owned()),
+        };
+        if let Err(why) = transport {
+            return bad(why);
         }
         if server.cred_ref.as_deref().is_some_and(|r| !is_reference(r)) {
             return bad("cred_ref is not of the form secret://name; a value is never written here".into());
@@ -160,12 +189,6 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
         if let Some(why) = server.exchange.as_ref().and_then(|at| wrong(at).err()) {
             return bad(format!("exchange.{why}"));
         }
-        if server.spiffe_id.is_some() && !server.url.starts_with("https://") {
-            return bad("spiffe_id needs an https url: the identities are shown in TLS".into());
-        }
-        if HeaderName::from_bytes(server.header.as_bytes()).is_err() {
-            return bad("header is no name of a header".into());
-        }
         if !(1..=TIMEOUT_MS_MAX).contains(&server.timeout_ms) {
             return bad(format!("timeout_ms lies between 1 and {TIMEOUT_MS_MAX}"));
         }
@@ -174,6 +197,74 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with a server at an address.
+fn over_http(url: &str, server: &ServerConfig) -> Result<(), String> {
+    let fails = |why: &str| Err(why.to_owned());
+    if !is_address(url) {
+        return fails("url is not of the form https://host/path, without a user in it");
+    }
+    if server.folder.is_some() || !server.env.is_empty() || !server.env_secrets.is_empty() {
+        return fails("env, env_secrets and folder are for a command: nothing is started for a url");
+    }
+    if server.spiffe_id.is_some() && !url.starts_with("https://") {
+        return fails("spiffe_id needs an https url: the identities are shown in TLS");
+    }
+    if HeaderName::from_bytes(server.header().as_bytes()).is_err() {
+        return fails("header is no name of a header");
+    }
+    Ok(())
+}
+
+/// What is wrong with a server that is a process.
+fn over_stdio(command: &[String], server: &ServerConfig) -> Result<(), String> {
+    let fails = |why: String| Err(why);
+    let of_http = [
+        ("cred_ref", server.cred_ref.is_some(), "a process has no header; use env_secrets"),
+        ("audience", server.audience.is_some(), "a process is shown no token: it cannot be somebody else's"),
+        ("exchange", server.exchange.is_some(), "a process is shown no token: it cannot be somebody else's"),
+        ("spiffe_id", server.spiffe_id.is_some(), "there is no TLS to a process"),
+        ("header", server.header.is_some(), "a process has no header; use env_secrets"),
+    ];
+    if let Some((name, _, why)) = of_http.iter().find(|(_, written, _)| *written) {
+        return fails(format!("{name} is for a url: {why}"));
+    }
+    let is_word = |word: &String| word.len() <= WORD_BYTES_MAX && !word.contains('\0');
+    if !command.first().is_some_and(|program| program.starts_with('/')) {
+        return fails("command begins with the absolute path of a program: nothing is looked for in PATH".into());
+    }
+    if command.len() > WORDS_MAX || !command.iter().all(is_word) {
+        return fails(format!("command has at most {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes, without NUL"));
+    }
+    if server.folder.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+        return fails("folder is not absolute".into());
+    }
+    let mut names = server.env.keys().chain(server.env_secrets.keys());
+    if let Some(name) = names.find(|name| !is_variable(name)) {
+        let name: String = name.chars().take(80).collect();
+        return fails(format!("{name:?} is no name of a variable: letters, digits and _, not a digit first"));
+    }
+    if server.env.len() > WORDS_MAX || server.env_secrets.len() > WORDS_MAX {
+        return fails(format!("env and env_secrets have at most {WORDS_MAX} variables each"));
+    }
+    if !server.env.values().all(is_word) {
+        return fails(format!("env has values of at most {WORD_BYTES_MAX} bytes, without NUL"));
+    }
+    if let Some(name) = server.env_secrets.keys().find(|name| server.env.contains_key(*name)) {
+        return fails(format!("{name} stands in env and in env_secrets"));
+    }
+    if let Some((name, _)) = server.env_secrets.iter().find(|(_, reference)| !is_reference(reference)) {
+        return fails(format!("env_secrets.{name} is not of the form secret://name; a value is never written here"));
+    }
+    Ok(())
+}
+
+fn is_variable(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    (1..=VARIABLE_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.as_bytes().first().is_some_and(u8::is_ascii_digit)
 }
 
 fn is_address(url: &str) -> bool {

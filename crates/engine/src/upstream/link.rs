@@ -1,11 +1,13 @@
 //! The connection to one server: greeting, session, one request and its one answer.
 
 use super::alone;
+use super::answer;
 use super::client::{builder, guarded, is_local};
 use super::config::{ServerConfig, ServersError};
+use super::greeting;
 use super::tls::{self, Identified};
 use crate::inference::{SseParser, what_broke};
-use crate::mcp::era::{ALONE, GREETED, VERSION_HEADER};
+use crate::mcp::era::{ALONE, VERSION_HEADER};
 use custody_ports::identity::WorkloadIdentity;
 use custody_ports::secrets::{SecretText, Secrets};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -22,12 +24,12 @@ const VERSION: HeaderName = HeaderName::from_static(VERSION_HEADER);
 /// The longest session id of a server.
 const SESSION_BYTES_MAX: usize = 1_024;
 /// Calls of one server at once; further ones wait within their own time.
-const RUNNING_MAX: usize = 32;
+pub(super) const RUNNING_MAX: usize = 32;
 /// What a list of tools or an envelope may be larger than a result.
-const ENVELOPE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const ENVELOPE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Failed {
     /// No secret: nothing was sent.
     Secret(String),
@@ -140,6 +142,7 @@ enum Way {
 /// The way to one server.
 pub(super) struct Link {
     way: Way,
+    url: String,
     config: ServerConfig,
     secrets: Arc<dyn Secrets>,
     session: Mutex<Option<Session>>,
@@ -154,16 +157,19 @@ impl Link {
         secrets: Arc<dyn Secrets>,
         identity: Arc<dyn WorkloadIdentity>,
     ) -> Result<Link, ServersError> {
+        let missing = || ServersError::Bad { name: name.to_owned(), why: "there is no url".to_owned() };
+        let url = config.url.clone().ok_or_else(missing)?;
         let shows = config.cred_ref.is_some() || config.audience.is_some() || config.exchange.is_some();
-        if !config.url.starts_with("https://") && shows && !is_local(&config.url) {
+        if !url.starts_with("https://") && shows && !is_local(&url) {
             tracing::warn!(server = name, "an upstream's secret or token crosses the network without TLS");
         }
         let way = match config.spiffe_id.clone() {
             Some(server) => Way::Identified(Identified::new(server, identity)),
-            None => Way::Web(guarded(&config.url, Duration::from_millis(config.timeout_ms))?),
+            None => Way::Web(guarded(&url, Duration::from_millis(config.timeout_ms))?),
         };
         Ok(Link {
             way,
+            url,
             config: config.clone(),
             secrets,
             session: Mutex::new(None),
@@ -173,11 +179,11 @@ impl Link {
     }
 
     fn client(&self) -> Result<reqwest::Client, Failed> {
+        let wait = Duration::from_millis(self.config.timeout_ms);
         match &self.way {
             Way::Web(client) => Ok(client.clone()),
             Way::Identified(way) => {
-                let client = way.client(|| builder(&self.config.url, Duration::from_millis(self.config.timeout_ms)));
-                client.map_err(|e| Failed::Identity(e.to_string()))
+                way.client(|| builder(&self.url, wait)).map_err(|e| Failed::Identity(e.to_string()))
             }
         }
     }
@@ -189,12 +195,9 @@ impl Link {
 
     /// Asks one thing and waits for its answer. What was sent is not sent again; only a session that the server does
     /// not know any more, by which it has refused the request, is made anew once.
-    pub(super) async fn request(&self, method: &str, params: Value, shown: Shown<'_>) -> Result<Value, Failed> {
-        self.request_with(method, params, shown, &HeaderMap::new()).await
-    }
-
-    /// As [`Link::request`], for a tool whose server wants some arguments in headers too.
-    pub(super) async fn request_with(
+    ///
+    /// `repeated` are arguments that the server wants to read in headers too.
+    pub(super) async fn request(
         &self,
         method: &str,
         params: Value,
@@ -254,11 +257,7 @@ impl Link {
 
     /// A new session.
     async fn greeted(&self, secret: Option<&SecretText>, until: Instant) -> Result<Session, Failed> {
-        let [newest, _] = GREETED;
-        let params = json!({
-            "protocolVersion": newest, "capabilities": {},
-            "clientInfo": { "name": "custody", "version": env!("CARGO_PKG_VERSION") },
-        });
+        let params = greeting::params();
         let asked = Asked { method: "initialize", params: &params, repeated: &HeaderMap::new() };
         let (told, id) = match self.post(None, asked, secret, until).await {
             Ok(greeted) => greeted,
@@ -269,21 +268,13 @@ impl Link {
                     let version = HeaderValue::from_static(ALONE);
                     return Ok(Session { version, id: None, alone: true });
                 }
-                // Whatever went wrong here, the call that is meant was not sent.
-                return Err(match failed {
-                    Failed::Leaked | Failed::Secret(_) | Failed::Identity(_) | Failed::Unreachable(_) => failed,
-                    other => Failed::Unreachable(format!("did not greet: {}", other.detail())),
-                });
+                return Err(greeting::failed(failed));
             }
         };
-        let version = told["protocolVersion"].as_str().unwrap_or_default();
-        let Some(version) = GREETED.into_iter().find(|known| *known == version) else {
-            let version: String = version.chars().take(20).collect();
-            return Err(Failed::Unreachable(format!("speaks version {version:?} of the protocol")));
-        };
+        let version = greeting::version(&told)?;
         let session = Session { version: HeaderValue::from_static(version), id, alone: false };
-        let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
-        let send = self.client()?.post(&self.config.url).headers(self.headers(Some(&session), secret)?);
+        let ready = greeting::ready();
+        let send = self.client()?.post(&self.url).headers(self.headers(Some(&session), secret)?);
         match timeout_at(until, send.body(ready.to_string()).send()).await {
             Ok(Ok(answer)) if answer.status().is_success() => {}
             Ok(Ok(answer)) => return Err(Failed::Unreachable(format!("did not greet: {}", answer.status().as_u16()))),
@@ -298,8 +289,7 @@ impl Link {
         let session = Session { version: HeaderValue::from_static(ALONE), id: None, alone: true };
         let asked = Asked { method: "server/discover", params: &json!({}), repeated: &HeaderMap::new() };
         let told = self.post(Some(&session), asked, secret, until).await;
-        let spoken = told.as_ref().ok().and_then(|(told, _)| told["supportedVersions"].as_array());
-        spoken.is_some_and(|versions| versions.iter().any(|version| version == ALONE))
+        told.is_ok_and(|(told, _)| greeting::stands_alone(&told))
     }
 
     fn headers(&self, session: Option<&Session>, secret: Option<&SecretText>) -> Result<HeaderMap, Failed> {
@@ -314,7 +304,7 @@ impl Link {
         }
         if let Some(secret) = secret {
             let unusable = || Failed::Secret("the secret cannot stand in a header".into());
-            let name = HeaderName::from_bytes(self.config.header.as_bytes()).map_err(|_| unusable())?;
+            let name = HeaderName::from_bytes(self.config.header().as_bytes()).map_err(|_| unusable())?;
             let text = match name == AUTHORIZATION {
                 true => format!("Bearer {}", secret.expose()),
                 false => secret.expose().to_owned(),
@@ -336,7 +326,7 @@ impl Link {
         let id = self.last.fetch_add(1, Ordering::SeqCst) + 1;
         let Asked { method, params, repeated } = asked;
         let mut message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let mut request = self.client()?.post(&self.config.url).headers(self.headers(session, secret)?);
+        let mut request = self.client()?.post(&self.url).headers(self.headers(session, secret)?);
         if session.is_some_and(|session| session.alone) {
             alone::envelope(&mut message["params"]);
             request = request.headers(alone::repeated(method, params)).headers(repeated.clone());
@@ -358,7 +348,7 @@ impl Link {
             }
             let own = response.headers().get(SESSION).filter(|id| id.len() <= SESSION_BYTES_MAX).cloned();
             let text = self.read(response, id).await?;
-            let mut answer: Value =
+            let answer: Value =
                 serde_json::from_str(&text).map_err(|_| Failed::Odd("the answer is not JSON".into()))?;
             if secret.is_some_and(|secret| holds(&answer, secret)) {
                 return Err(Failed::Leaked);
@@ -366,12 +356,7 @@ impl Link {
             if answer["id"] != json!(id) || answer["jsonrpc"] != json!("2.0") {
                 return Err(Failed::Odd("the answer is to another question".into()));
             }
-            if let Some(code) = answer["error"]["code"].as_i64() {
-                let said: String =
-                    answer["error"]["message"].as_str().unwrap_or_default().chars().take(2_000).collect();
-                return Err(Failed::Rpc(code, said));
-            }
-            Ok((answer["result"].take(), own))
+            Ok((answer::of_message(answer)?, own))
         };
         timeout_at(until, work).await.unwrap_or(Err(Failed::Silent(self.config.timeout_ms)))
     }
@@ -409,7 +394,7 @@ impl Link {
 }
 
 /// Whether any text of an answer holds the secret, also as the name of a member.
-fn holds(value: &Value, secret: &SecretText) -> bool {
+pub(super) fn holds(value: &Value, secret: &SecretText) -> bool {
     match value {
         Value::String(text) => secret.is_in(text),
         Value::Array(items) => items.iter().any(|item| holds(item, secret)),

@@ -1,16 +1,18 @@
-//! Upstream MCP servers over streamable HTTP: what they offer, and one call of it. Must never follow a redirect, send a
-//! call twice, hand on more than its bound, or name an address or a secret in an error.
+//! Upstream MCP servers, over streamable HTTP or as a process on this host over stdio: what they offer, and one call of it.
+//! Must never follow a redirect, send a call twice, hand on more than its bound, or name an address or a secret in an error.
 //!
-//! Source: MCP 2025-06-18, 2025-11-25 and 2026-07-28, "Streamable HTTP". A server is greeted, and one that knows no greeting
-//! is asked in the way of 2026-07-28. Servers that want a process on the gateway's own host
-//! (stdio) are not spoken to: a process there would have the gateway's rights.
+//! Source: MCP 2025-06-18, 2025-11-25 and 2026-07-28, "Streamable HTTP" and "stdio". A server is greeted, and one that knows
+//! no greeting is asked in the way of 2026-07-28. A process has the gateway's rights, so only the operator's
+//! configuration names one.
 
 mod alone;
 mod answer;
 mod client;
 mod config;
 mod exchange;
+mod greeting;
 mod link;
+mod stdio;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -26,11 +28,13 @@ use custody_domain::tool::{Definition, Offered, ToolRefusal};
 use custody_ports::identity::WorkloadIdentity;
 use custody_ports::secrets::{SecretText, Secrets};
 use exchange::Exchange;
+use http::HeaderMap;
 use link::{Failed, Link, Shown};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use stdio::Program;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -67,11 +71,43 @@ pub struct Upstreams {
 }
 
 struct Server {
-    link: Link,
+    way: Way,
     /// Where its tokens come from, when they are others'.
     exchange: Option<Exchange>,
     /// What it said last of its tools, and when.
     told: Mutex<Option<(Instant, BTreeMap<String, Definition>)>>,
+}
+
+/// How a server is reached.
+enum Way {
+    /// Over streamable HTTP.
+    Http(Box<Link>),
+    /// As a process on this host.
+    Stdio(Box<Program>),
+}
+
+impl Way {
+    /// Asks one thing; `repeated` are arguments that a server wants in headers too, where there are any.
+    async fn request(
+        &self,
+        method: &str,
+        params: Value,
+        shown: Shown<'_>,
+        repeated: &HeaderMap,
+    ) -> Result<Value, Failed> {
+        match self {
+            Way::Http(link) => link.request(method, params, shown, repeated).await,
+            Way::Stdio(program) => program.request(method, params, shown).await,
+        }
+    }
+
+    /// The largest result.
+    fn result_bytes(&self) -> usize {
+        match self {
+            Way::Http(link) => link.result_bytes(),
+            Way::Stdio(program) => program.result_bytes(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -86,7 +122,7 @@ impl Upstreams {
         Upstreams { by_name: Arc::default() }
     }
 
-    /// Those of a configuration. Nothing is connected to before it is needed.
+    /// Those of a configuration. Nothing is connected to or started before it is needed.
     ///
     /// # Errors
     /// [`ServersError`] for what cannot be one.
@@ -98,14 +134,27 @@ impl Upstreams {
         config::check(servers)?;
         let mut by_name = BTreeMap::new();
         for (name, config) in servers {
-            let link = Link::new(name, config, secrets.clone(), identity.clone())?;
+            let way = match config.command {
+                Some(_) => Way::Stdio(Box::new(Program::new(name, config, secrets.clone())?)),
+                None => Way::Http(Box::new(Link::new(name, config, secrets.clone(), identity.clone())?)),
+            };
             let exchange = match &config.exchange {
                 Some(at) => Some(Exchange::new(at, config.timeout_ms, secrets.clone())?),
                 None => None,
             };
-            by_name.insert(name.clone(), Server { link, exchange, told: Mutex::default() });
+            by_name.insert(name.clone(), Server { way, exchange, told: Mutex::default() });
         }
         Ok(Upstreams { by_name: Arc::new(by_name) })
+    }
+
+    /// Ends the servers that are processes here, all at once and within some seconds, and starts none any more. Calls of
+    /// them that are open end in doubt.
+    pub async fn end(&self) {
+        let programs = self.by_name.values().filter_map(|server| match &server.way {
+            Way::Stdio(program) => Some(program.end()),
+            Way::Http(_) => None,
+        });
+        futures::future::join_all(programs).await;
     }
 
     /// What a server says of all its tools, now.
@@ -179,8 +228,8 @@ impl Upstreams {
         });
         let cred = Shown::of(tool.document().cred_ref.as_deref(), token);
         let repeated = alone::arguments(tool.args_schema(), args);
-        match server.link.request_with("tools/call", params, cred, &repeated).await {
-            Ok(result) => answer::of_result(&result, server.link.result_bytes()),
+        match server.way.request("tools/call", params, cred, &repeated).await {
+            Ok(result) => answer::of_result(&result, server.way.result_bytes()),
             Err(failed) => {
                 let (code, detail) = (failed.code(), failed.detail());
                 // Reading twice changes nothing: that it failed is all there is to know.
@@ -221,7 +270,7 @@ impl Server {
         let mut cursor = None;
         for _ in 0..PAGES_MAX {
             let params = cursor.map_or_else(|| json!({}), |cursor: String| json!({ "cursor": cursor }));
-            let page = self.link.request("tools/list", params, cred).await?;
+            let page = self.way.request("tools/list", params, cred, &HeaderMap::new()).await?;
             answer::take_definitions(&page, &mut found).map_err(Failed::Odd)?;
             cursor = page["nextCursor"].as_str().map(str::to_owned);
             if cursor.is_none() {

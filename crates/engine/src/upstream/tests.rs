@@ -33,7 +33,7 @@ struct Peer {
     asked: Std<Vec<(String, String, Value)>>,
 }
 
-struct One(&'static str);
+pub(super) struct One(pub(super) &'static str);
 
 impl Secrets for One {
     fn get(&self, reference: &str) -> Result<SecretText, SecretError> {
@@ -44,7 +44,7 @@ impl Secrets for One {
     }
 }
 
-fn send() -> Value {
+pub(super) fn send() -> Value {
     json!({
         "name": "send", "description": "Sends a mail.",
         "inputSchema": { "type": "object", "properties": { "to": { "type": "string" } } },
@@ -128,12 +128,16 @@ impl Stand {
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = ServerConfig {
-            url: format!("http://{}/mcp", listener.local_addr().unwrap()),
+            url: Some(format!("http://{}/mcp", listener.local_addr().unwrap())),
+            command: None,
+            env: BTreeMap::new(),
+            env_secrets: BTreeMap::new(),
+            folder: None,
             cred_ref: Some("secret://mail".into()),
             audience: None,
             exchange: None,
             spiffe_id: None,
-            header: "authorization".into(),
+            header: None,
             timeout_ms: 20_000,
             result_bytes: 10_000,
         };
@@ -175,12 +179,18 @@ impl Stand {
     }
 }
 
-fn tool(effect: &str, definition: &Value) -> Arc<Offered> {
-    let document: Tool = serde_json::from_value(json!({
+pub(super) fn tool(effect: &str, definition: &Value) -> Arc<Offered> {
+    offered(effect, definition, |_| {})
+}
+
+/// A tool whose document differs from the usual one.
+pub(super) fn offered(effect: &str, definition: &Value, change: impl FnOnce(&mut Tool)) -> Arc<Offered> {
+    let mut document: Tool = serde_json::from_value(json!({
         "name": "mail__send", "scope": "mail:send", "grant": "auto", "transport": "mcp", "mcp_server": "mail",
         "barriers": [], "effect": effect, "idempotent": false, "constraints": [],
     }))
     .unwrap();
+    change(&mut document);
     let accepted = Definition {
         name: definition["name"].as_str().unwrap().into(),
         description: definition["description"].as_str().unwrap().into(),
@@ -288,7 +298,7 @@ async fn nothing_is_sent_without_a_server_or_a_secret() {
     let came = stand.call("irreversible", Says::Nothing).await;
     assert!(matches!(came, Came::Failed { code: "SECRET_MISSING", .. }), "{came:?}");
     assert!(stand.methods().is_empty());
-    let stand = Stand::new(|config| config.url = "http://127.0.0.1:1/mcp".into()).await;
+    let stand = Stand::new(|config| config.url = Some("http://127.0.0.1:1/mcp".into())).await;
     let came = stand.call("irreversible", Says::Nothing).await;
     assert!(matches!(came, Came::Failed { code: "UPSTREAM_UNREACHABLE", .. }), "{came:?}");
 }

@@ -1,6 +1,6 @@
 //! No agent runs on the host: every place in our source that starts a process stands in a table with what it starts and
 //! why. A new one fails, and so does one of the table that is gone. Must never let a loop, a rule or an adapter start
-//! anything: what a dispatch runs is started by the worker, inside a box, and nowhere else.
+//! an agent: what a dispatch runs is started by the worker, inside a box, and nowhere else.
 
 use super::Outcome;
 use crate::source;
@@ -39,6 +39,11 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "measures from inside a box whether a copy of it can be executed",
     ),
     ("crates/nats/src/server/process.rs", "nats-server", "the supervised log of `custody up`"),
+    (
+        "crates/engine/src/upstream/stdio/process.rs",
+        "servers of tools",
+        "an MCP server over stdio that the operator's configuration names, and no agent: no dispatch, document or answer says what is started",
+    ),
     ("crates/nats/src/server/files.rs", "nats-server --version", "the version of the binary before it is used"),
     (
         "crates/cli/src/server/model.rs",
@@ -117,6 +122,8 @@ mod tests {
     #[rstest]
     #[case::nothing("crates/engine/src/a.rs", "fn a() {}", true)]
     #[case::a_process("crates/engine/src/a.rs", "fn a() { std::process::Command::new(\"sh\"); }", false)]
+    #[case::servers_of_tools("crates/engine/src/upstream/stdio/process.rs", "fn a() { Command::new(program); }", true)]
+    #[case::beside_it("crates/engine/src/upstream/stdio/mod.rs", "fn a() { Command::new(program); }", false)]
     #[case::of_tokio("crates/engine/src/a.rs", "use tokio::process::Command;", false)]
     #[case::an_exec_in_a_box("crates/docker/src/a.rs", "docker.create_exec(name, options)", false)]
     #[case::only_in_words(
