@@ -46,6 +46,9 @@ pub enum SecretError {
     /// The store cannot be read.
     #[error("the secret store cannot be read: {0}")]
     Unreadable(String),
+    /// The store does not take it.
+    #[error("the secret store cannot be written: {0}")]
+    Unwritable(String),
 }
 
 /// Where secrets are kept.
@@ -55,6 +58,13 @@ pub trait Secrets: Send + Sync {
     /// # Errors
     /// [`SecretError`].
     fn get(&self, reference: &str) -> Result<SecretText, SecretError>;
+
+    /// Keeps `next` under a reference in the place of `used`, durably before it returns; false when something else is kept
+    /// there by now, which stays.
+    ///
+    /// # Errors
+    /// [`SecretError`]: then what was kept is still kept.
+    fn replace(&self, reference: &str, used: &SecretText, next: &SecretText) -> Result<bool, SecretError>;
 }
 
 #[cfg(test)]

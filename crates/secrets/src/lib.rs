@@ -201,6 +201,14 @@ impl Secrets for SecretStore {
             other => SecretError::Unreadable(other.to_string()),
         })
     }
+
+    fn replace(&self, reference: &str, used: &SecretText, next: &SecretText) -> Result<bool, SecretError> {
+        if self.get(reference)? != *used {
+            return Ok(false);
+        }
+        self.set(reference, next).map_err(|error| SecretError::Unwritable(error.to_string()))?;
+        Ok(true)
+    }
 }
 
 /// Writes a file that only its owner may read, whole or not at all, in place of the one before.
@@ -292,6 +300,24 @@ mod tests {
         store.remove("secret://a").unwrap();
         assert!(matches!(store.get("secret://a"), Err(SecretError::Unknown(_))));
         assert!(matches!(store.remove("secret://a"), Err(StoreError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_secret_that_was_used_is_replaced_and_one_that_somebody_set_is_not() {
+        let (folder, store) = store();
+        let [one, two, three] = ["one", "two", "t4-canary-99"].map(|text| SecretText::parse(text).unwrap());
+        assert!(matches!(store.replace("secret://a", &one, &two), Err(SecretError::Unknown(_))));
+        store.set("secret://a", &one).unwrap();
+        assert!(store.replace("secret://a", &one, &three).unwrap());
+        assert!(store.get("secret://a").unwrap() == three);
+        assert!(!store.replace("secret://a", &one, &two).unwrap());
+        assert!(store.get("secret://a").unwrap() == three);
+        let all = everything(folder.path());
+        assert!(!all.windows(12).any(|w| w == b"t4-canary-99"));
+        // What cannot be looked at is not replaced either.
+        std::fs::set_permissions(folder.path().join("keys/secrets.age"), std::fs::Permissions::from_mode(0o640))
+            .unwrap();
+        assert!(matches!(store.replace("secret://a", &three, &two), Err(SecretError::Unreadable(_))));
     }
 
     #[test]

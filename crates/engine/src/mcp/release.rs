@@ -20,12 +20,13 @@ const TRIES_MAX: u32 = 30;
 /// Between two of these tries.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Refusals that only say that nobody can be asked at the moment.
-const MAY_PASS: [&str; 5] = [
+const MAY_PASS: [&str; 6] = [
     "REVOCATION_FEED_LOST",
     "UPSTREAM_UNAVAILABLE",
     "ARGUMENTS_UNAVAILABLE",
     "TOKEN_UNAVAILABLE",
     "EXCHANGE_UNAVAILABLE",
+    "REFRESH_UNAVAILABLE",
 ];
 
 impl Mcp {

@@ -65,6 +65,10 @@ pub struct ServerConfig {
     /// was given for an assertion of the token service (RFC 7523), for tools that name no secret of their own.
     #[serde(default)]
     pub exchange: Option<ExchangeConfig>,
+    /// The authorization server of others that gave an operator a refresh token. Each request carries an access token that
+    /// was given for it (RFC 6749, section 6), the same for every dispatch, for tools that name no secret of their own.
+    #[serde(default)]
+    pub oauth: Option<OauthConfig>,
     /// The workload that it is. When it is given, the server must show this id's X.509-SVID in place of a certificate of the
     /// web, and the gateway shows its own (mutual TLS).
     #[serde(default)]
@@ -98,6 +102,24 @@ pub struct ExchangeConfig {
     /// Person, and their id there. Absent: everybody has the same id there. Who is not in it gets no assertion.
     #[serde(default)]
     pub users: Option<BTreeMap<String, String>>,
+}
+
+/// A token endpoint of others, and the refresh token that is shown to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OauthConfig {
+    /// The endpoint. Never without TLS, but on this machine.
+    pub token_url: String,
+    /// Who the gateway is there.
+    pub client_id: String,
+    /// Which secret proves it (`client_secret_basic`); absent: a public client, which says its name alone.
+    #[serde(default)]
+    pub client_secret_ref: Option<String>,
+    /// Which secret is the refresh token. A new one that the endpoint gives is kept under the same reference.
+    pub refresh_ref: String,
+    /// The scope that is asked for; absent: what the refresh token was given for.
+    #[serde(default)]
+    pub scope: Option<String>,
 }
 
 impl ServerConfig {
@@ -182,12 +204,18 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
                 return bad("another server has this audience: a token must be of use at one alone".into());
             }
         }
-        let shown = [server.cred_ref.is_some(), server.audience.is_some(), server.exchange.is_some()];
+        let shown =
+            [server.cred_ref.is_some(), server.audience.is_some(), server.exchange.is_some(), server.oauth.is_some()];
         if shown.into_iter().filter(|one| *one).count() > 1 {
-            return bad("a server has a secret (cred_ref) or tokens (audience or exchange), not two of them".into());
+            return bad(
+                "a server has a secret (cred_ref) or tokens (audience, exchange or oauth), not two of them".into()
+            );
         }
         if let Some(why) = server.exchange.as_ref().and_then(|at| wrong(at).err()) {
             return bad(format!("exchange.{why}"));
+        }
+        if let Some(why) = server.oauth.as_ref().and_then(|at| wrong_oauth(at).err()) {
+            return bad(format!("oauth.{why}"));
         }
         if !(1..=TIMEOUT_MS_MAX).contains(&server.timeout_ms) {
             return bad(format!("timeout_ms lies between 1 and {TIMEOUT_MS_MAX}"));
@@ -224,6 +252,7 @@ fn over_stdio(command: &[String], server: &ServerConfig) -> Result<(), String> {
         ("cred_ref", server.cred_ref.is_some(), "a process has no header; use env_secrets"),
         ("audience", server.audience.is_some(), "a process is shown no token: it cannot be somebody else's"),
         ("exchange", server.exchange.is_some(), "a process is shown no token: it cannot be somebody else's"),
+        ("oauth", server.oauth.is_some(), "a process has no header; use env_secrets"),
         ("spiffe_id", server.spiffe_id.is_some(), "there is no TLS to a process"),
         ("header", server.header.is_some(), "a process has no header; use env_secrets"),
     ];
@@ -277,26 +306,44 @@ fn is_audience(text: &str) -> bool {
     plain && (text.starts_with("https://") || text.starts_with("http://"))
 }
 
-/// What is wrong with an authorization server of others.
-fn wrong(at: &ExchangeConfig) -> Result<(), String> {
+/// What is wrong with a client at a token endpoint of others.
+fn wrong_client(token_url: &str, id: &str, secret: Option<&str>, scope: Option<&str>) -> Result<(), String> {
     let fails = |why: &str| Err(why.to_owned());
-    let is_id = |id: &str| (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-    if !is_audience(&at.issuer) {
-        return fails("issuer is not a URI of the form https://host/path");
-    }
-    if !is_address(&at.token_url) || !(at.token_url.starts_with("https://") || is_local(&at.token_url)) {
+    if !is_address(token_url) || !(token_url.starts_with("https://") || is_local(token_url)) {
         return fails("token_url is not of the form https://host/path; without TLS only this machine's own");
     }
-    if !is_id(&at.client_id) {
+    if !is_id(id) {
         return fails("client_id is 1 to 255 visible characters");
     }
-    if !is_reference(&at.client_secret_ref) {
+    if secret.is_some_and(|reference| !is_reference(reference)) {
         return fails("client_secret_ref is not of the form secret://name; a value is never written here");
     }
     let is_word = |b: u8| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\';
-    if at.scope.as_ref().is_some_and(|s| s.is_empty() || s.len() > SCOPE_BYTES_MAX || !s.bytes().all(is_word)) {
+    if scope.is_some_and(|s| s.is_empty() || s.len() > SCOPE_BYTES_MAX || !s.bytes().all(is_word)) {
         return fails("scope is words with one space between them (RFC 6749, 3.3), at most 1024 characters");
     }
+    Ok(())
+}
+
+/// What is wrong with a refresh token of others.
+fn wrong_oauth(at: &OauthConfig) -> Result<(), String> {
+    wrong_client(&at.token_url, &at.client_id, at.client_secret_ref.as_deref(), at.scope.as_deref())?;
+    match is_reference(&at.refresh_ref) {
+        true => Ok(()),
+        false => Err("refresh_ref is not of the form secret://name; a value is never written here".to_owned()),
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// What is wrong with an authorization server of others.
+fn wrong(at: &ExchangeConfig) -> Result<(), String> {
+    if !is_audience(&at.issuer) {
+        return Err("issuer is not a URI of the form https://host/path".to_owned());
+    }
+    wrong_client(&at.token_url, &at.client_id, Some(&at.client_secret_ref), at.scope.as_deref())?;
     let users = at.users.iter().flatten();
     if let Some((person, _)) = users.clone().find(|(_, id)| !is_id(id)) {
         return Err(format!("users.{person} is not 1 to 255 visible characters"));

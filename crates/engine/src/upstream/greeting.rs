@@ -40,7 +40,7 @@ pub(super) fn stands_alone(told: &Value) -> bool {
 /// A greeting that failed: whatever went wrong, the call that is meant was not sent.
 pub(super) fn failed(failed: Failed) -> Failed {
     match failed {
-        Failed::Leaked | Failed::Secret(_) | Failed::Identity(_) | Failed::Unreachable(_) => failed,
+        Failed::Leaked | Failed::Secret(_) | Failed::Token(..) | Failed::Identity(_) | Failed::Unreachable(_) => failed,
         other => Failed::Unreachable(format!("did not greet: {}", other.detail())),
     }
 }

@@ -5,6 +5,7 @@ use super::answer;
 use super::client::{builder, guarded, is_local};
 use super::config::{ServerConfig, ServersError};
 use super::greeting;
+use super::refresh::Refresh;
 use super::tls::{self, Identified};
 use crate::inference::{SseParser, what_broke};
 use crate::mcp::era::{ALONE, VERSION_HEADER};
@@ -33,6 +34,8 @@ pub(super) const ENVELOPE_BYTES: usize = 4 * 1024 * 1024;
 pub(super) enum Failed {
     /// No secret: nothing was sent.
     Secret(String),
+    /// No access token, and why: nothing was sent.
+    Token(&'static str, String),
     /// No workload identity: nothing was sent.
     Identity(String),
     /// No connection: nothing was sent.
@@ -57,6 +60,7 @@ impl Failed {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Failed::Secret(_) => "SECRET_MISSING",
+            Failed::Token(code, _) => code,
             Failed::Identity(_) => "IDENTITY_MISSING",
             Failed::Unreachable(_) => "UPSTREAM_UNREACHABLE",
             Failed::Broken(_) => "UPSTREAM_BROKE_OFF",
@@ -71,7 +75,7 @@ impl Failed {
 
     pub(super) fn detail(&self) -> String {
         match self {
-            Failed::Secret(why) | Failed::Identity(why) => why.clone(),
+            Failed::Secret(why) | Failed::Identity(why) | Failed::Token(_, why) => why.clone(),
             Failed::Unreachable(what) | Failed::Broken(what) => format!("the tool's server {what}"),
             Failed::Silent(ms) => format!("the tool's server gave no answer within {ms} ms"),
             Failed::Refused(status) => format!("the tool's server answered {status}"),
@@ -85,7 +89,7 @@ impl Failed {
     /// Whether the server may have acted on it.
     pub(super) fn was_sent(&self) -> bool {
         match self {
-            Failed::Secret(_) | Failed::Identity(_) | Failed::Unreachable(_) => false,
+            Failed::Secret(_) | Failed::Token(..) | Failed::Identity(_) | Failed::Unreachable(_) => false,
             // These three say that it was not even looked at. Any other number may have come in the middle of it.
             Failed::Rpc(code, _) => !matches!(code, -32_602..=-32_600),
             Failed::Refused(status) => *status >= 500,
@@ -145,6 +149,8 @@ pub(super) struct Link {
     url: String,
     config: ServerConfig,
     secrets: Arc<dyn Secrets>,
+    /// Where its access tokens come from, when it has a refresh token.
+    refresh: Option<Arc<Refresh>>,
     session: Mutex<Option<Session>>,
     running: Semaphore,
     last: AtomicU64,
@@ -159,7 +165,10 @@ impl Link {
     ) -> Result<Link, ServersError> {
         let missing = || ServersError::Bad { name: name.to_owned(), why: "there is no url".to_owned() };
         let url = config.url.clone().ok_or_else(missing)?;
-        let shows = config.cred_ref.is_some() || config.audience.is_some() || config.exchange.is_some();
+        let shows = config.cred_ref.is_some()
+            || config.audience.is_some()
+            || config.exchange.is_some()
+            || config.oauth.is_some();
         if !url.starts_with("https://") && shows && !is_local(&url) {
             tracing::warn!(server = name, "an upstream's secret or token crosses the network without TLS");
         }
@@ -167,11 +176,16 @@ impl Link {
             Some(server) => Way::Identified(Identified::new(server, identity)),
             None => Way::Web(guarded(&url, Duration::from_millis(config.timeout_ms))?),
         };
+        let refresh = match &config.oauth {
+            Some(at) => Some(Refresh::new(at, config.timeout_ms, secrets.clone())?),
+            None => None,
+        };
         Ok(Link {
             way,
             url,
             config: config.clone(),
             secrets,
+            refresh,
             session: Mutex::new(None),
             running: Semaphore::new(RUNNING_MAX),
             last: AtomicU64::new(0),
@@ -211,9 +225,10 @@ impl Link {
         };
         let secret = match shown {
             Shown::Token(token) => Some(token.clone()),
-            Shown::Secret(cred) => match cred.or(self.config.cred_ref.as_deref()) {
-                None => None,
-                Some(reference) => Some(self.secrets.get(reference).map_err(|e| Failed::Secret(e.to_string()))?),
+            Shown::Secret(cred) => match (cred.or(self.config.cred_ref.as_deref()), &self.refresh) {
+                (Some(reference), _) => Some(self.secrets.get(reference).map_err(|e| Failed::Secret(e.to_string()))?),
+                (None, Some(refresh)) => Some(refresh.token(until).await?),
+                (None, None) => None,
             },
         };
         // A server may tie its session to whose token began it, so a session is not lent to another dispatch.
@@ -343,6 +358,11 @@ impl Link {
                 }
             };
             // A redirect is an answer like any other that is no success: the secret goes to one address only.
+            if response.status() == StatusCode::UNAUTHORIZED
+                && let (Some(refresh), Some(token)) = (&self.refresh, secret)
+            {
+                refresh.not_taken(token).await;
+            }
             if response.status() != StatusCode::OK {
                 return Err(Failed::Refused(response.status().as_u16()));
             }

@@ -9,9 +9,11 @@ mod alone;
 mod answer;
 mod client;
 mod config;
+mod endpoint;
 mod exchange;
 mod greeting;
 mod link;
+mod refresh;
 mod stdio;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,8 @@ mod tests_exchange;
 mod tls;
 
 pub use config::{
-    ExchangeConfig, RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences, check, identified,
+    ExchangeConfig, OauthConfig, RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences,
+    check, identified,
 };
 
 use custody_contracts::events::ToolEffect;
@@ -181,7 +184,10 @@ impl Upstreams {
         let Some(at) = self.by_name.get(server) else {
             return Err(unreachable(format!("server {server:?} is not configured here")));
         };
-        let now = at.current(tool, token).await.map_err(|failed| unreachable(failed.detail()))?;
+        let now = at.current(tool, token).await.map_err(|failed| match failed {
+            Failed::Token(code, detail) => ToolRefusal::new(code, detail, "nothing was done; tell the person"),
+            other => unreachable(other.detail()),
+        })?;
         match now.get(own) {
             Some(found) if Some(found.digest().as_str()) == tool.definition() => Ok(()),
             Some(_) => Err(ToolRefusal::new(

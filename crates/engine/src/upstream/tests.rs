@@ -14,7 +14,7 @@ use std::sync::Mutex as Std;
 
 /// What the server says to a call.
 #[derive(Debug, Clone)]
-enum Says {
+pub(super) enum Says {
     Result(Value),
     Events(Value),
     Error(i64),
@@ -24,13 +24,13 @@ enum Says {
 }
 
 #[derive(Debug)]
-struct Peer {
+pub(super) struct Peer {
     says: Std<Says>,
     tools: Std<Value>,
     /// Whether it knows no greeting.
     alone: std::sync::atomic::AtomicBool,
     /// Method, authorization and parameters of each request.
-    asked: Std<Vec<(String, String, Value)>>,
+    pub(super) asked: Std<Vec<(String, String, Value)>>,
 }
 
 pub(super) struct One(pub(super) &'static str);
@@ -41,6 +41,10 @@ impl Secrets for One {
             "secret://mail" => Ok(SecretText::parse(self.0).unwrap()),
             _ => Err(SecretError::Unknown(reference.to_owned())),
         }
+    }
+
+    fn replace(&self, reference: &str, _: &SecretText, _: &SecretText) -> Result<bool, SecretError> {
+        Err(SecretError::Unwritable(reference.to_owned()))
     }
 }
 
@@ -113,13 +117,13 @@ async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Response<Full<By
     }
 }
 
-struct Stand {
-    peer: Arc<Peer>,
+pub(super) struct Stand {
+    pub(super) peer: Arc<Peer>,
     upstreams: Upstreams,
 }
 
 impl Stand {
-    async fn new(change: impl FnOnce(&mut ServerConfig)) -> Stand {
+    pub(super) async fn new(change: impl FnOnce(&mut ServerConfig)) -> Stand {
         let peer = Arc::new(Peer {
             says: Std::new(Says::Result(json!({ "content": [{ "type": "text", "text": "sent" }] }))),
             tools: Std::new(json!({ "tools": [send()] })),
@@ -136,6 +140,7 @@ impl Stand {
             cred_ref: Some("secret://mail".into()),
             audience: None,
             exchange: None,
+            oauth: None,
             spiffe_id: None,
             header: None,
             timeout_ms: 20_000,
@@ -162,7 +167,7 @@ impl Stand {
         }
     }
 
-    async fn call(&self, effect: &str, says: Says) -> Came {
+    pub(super) async fn call(&self, effect: &str, says: Says) -> Came {
         *self.peer.says.lock().unwrap() = says;
         self.upstreams
             .call(&tool(effect, &send()), &json!({ "to": "bob@acme.test" }), "d-1-t1:0011223344556677", None)

@@ -60,6 +60,10 @@ impl Secrets for Kept {
             _ => Err(SecretError::Unknown(reference.to_owned())),
         }
     }
+
+    fn replace(&self, reference: &str, _: &SecretText, _: &SecretText) -> Result<bool, SecretError> {
+        Err(SecretError::Unwritable(reference.to_owned()))
+    }
 }
 
 fn config(at: std::net::SocketAddr) -> ServerConfig {

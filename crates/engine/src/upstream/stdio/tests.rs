@@ -393,6 +393,10 @@ async fn a_process_without_a_greeting_is_asked_in_its_own_way_and_one_that_is_to
     json!({ "exchange": { "issuer": "https://id.test", "token_url": "https://id.test/token", "client_id": "a", "client_secret_ref": "secret://a" } }),
     "exchange is for a url"
 )]
+#[case::a_refresh_token(
+    json!({ "oauth": { "token_url": "https://id.test/token", "client_id": "a", "refresh_ref": "secret://a" } }),
+    "oauth is for a url"
+)]
 #[case::an_identity(json!({ "spiffe_id": "spiffe://a.test/files" }), "spiffe_id is for a url: there is no TLS")]
 #[case::a_header(json!({ "header": "x-key" }), "header is for a url")]
 #[case::no_time(json!({ "timeout_ms": 0 }), "timeout_ms")]

@@ -114,6 +114,10 @@ impl Secrets for NoSecrets {
     fn get(&self, reference: &str) -> Result<SecretText, SecretError> {
         Err(SecretError::Unknown(reference.to_owned()))
     }
+
+    fn replace(&self, reference: &str, _: &SecretText, _: &SecretText) -> Result<bool, SecretError> {
+        Err(SecretError::Unwritable(reference.to_owned()))
+    }
 }
 
 /// The certificates that callers showed, one a connection.
