@@ -14,6 +14,7 @@ pub mod outside;
 pub mod pages;
 pub mod requests;
 pub mod secrets;
+pub mod sign_in;
 pub mod slots;
 pub mod snapshots;
 pub mod subjects;

@@ -24,6 +24,7 @@ const ENGINE: &str = "custody-engine";
 const NATS: &str = "custody-nats";
 const DOCKER: &str = "custody-docker";
 const KUBE: &str = "custody-kube";
+const OIDC: &str = "custody-oidc";
 const OUTSIDE: &str = "custody-outside";
 const STORE: &str = "custody-store";
 const TELEMETRY: &str = "custody-telemetry";
@@ -62,6 +63,7 @@ pub(crate) const CRATES: &[Edges] = &[
     acts(NATS, DRIVEN, &[TESTKIT]),
     acts(DOCKER, DRIVEN, &[TESTKIT]),
     acts(KUBE, DRIVEN, &[TESTKIT]),
+    acts(OIDC, DRIVEN, &[TESTKIT]),
     acts(OUTSIDE, DRIVEN, &[TESTKIT]),
     acts(STORE, DRIVEN, &[TESTKIT]),
     acts(TELEMETRY, &[CONTRACTS, LEDGER, PORTS, ENGINE], &[TRUST, TESTKIT]),
@@ -86,6 +88,7 @@ pub(crate) const CRATES: &[Edges] = &[
             NATS,
             DOCKER,
             KUBE,
+            OIDC,
             OUTSIDE,
             STORE,
             WORKSPACES,
@@ -174,7 +177,7 @@ mod tests {
             assert!(edges.uses.iter().all(|used| find(used).is_some_and(|e| e.pure)), "{}", edges.name);
             assert!(edges.tests_use.is_empty(), "{}", edges.name);
         }
-        for adapter in [NATS, DOCKER, KUBE, OUTSIDE, STORE, WORKSPACES, SECRETS, IDENTITY] {
+        for adapter in [NATS, DOCKER, KUBE, OIDC, OUTSIDE, STORE, WORKSPACES, SECRETS, IDENTITY] {
             let uses = find(adapter).unwrap().uses;
             assert!(!uses.contains(&ENGINE) && !uses.contains(&DOMAIN), "{adapter}");
         }
