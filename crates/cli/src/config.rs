@@ -11,6 +11,7 @@ use custody_contracts::isolation::{Isolation, Sockets};
 use custody_engine::gateway::Budgets;
 use custody_engine::inference::{ModelConfig, Models, RunnerModels};
 use custody_engine::runtime::{POOL_SIZE_MAX, Room, RuntimeLimits};
+use custody_oidc::OidcConfig;
 use custody_ports::objects::OBJECT_BYTES_MAX;
 use custody_ports::workspaces::WorkspaceLimits;
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,8 @@ pub(crate) struct HttpConfig {
     pub(crate) ui: Option<PathBuf>,
     /// The launcher that chat messages are launched through.
     pub(crate) launcher: String,
+    /// An OpenID provider where people may sign in besides; none unless it is there.
+    pub(crate) oidc: Option<OidcConfig>,
 }
 
 impl Default for HttpConfig {
@@ -85,6 +88,7 @@ impl Default for HttpConfig {
             session_s: 43_200,
             ui: None,
             launcher: "web-chat".into(),
+            oidc: None,
         }
     }
 }
@@ -492,6 +496,9 @@ impl Config {
         if !self.http.origins.iter().all(origin) {
             return Err("http.origins are of the form https://host or https://host:port, without a path".into());
         }
+        if let Some(oidc) = &self.http.oidc {
+            oidc.check()?;
+        }
         if (runtime.backend == BackendKind::Kubernetes) != runtime.kubernetes.is_some() {
             return Err("runtime.backend \"kubernetes\" and the table [runtime.kubernetes] belong together".into());
         }
@@ -623,6 +630,12 @@ mod tests {
     #[case::origin("[audit]\norigin = \"a b\"", "origin")]
     #[case::session("[http]\nsession_s = 0", "session_s")]
     #[case::web_origin("[http]\norigins = [\"https://a.test/x\"]", "origins")]
+    #[case::provider_without_a_client("[http.oidc]\nissuer = \"https://id.test\"", "client_id")]
+    #[case::provider_without_tls("[http.oidc]\nissuer = \"http://id.test\"\nclient_id = \"web\"", "oidc.issuer")]
+    #[case::provider_secret_by_value(
+        "[http.oidc]\nissuer = \"https://id.test\"\nclient_id = \"web\"\nclient_secret = \"x\"",
+        "unknown field"
+    )]
     #[case::web_wildcard("[http]\norigins = [\"*\"]", "origins")]
     fn a_wrong_file_is_refused_with_its_cause(#[case] text: &str, #[case] part: &str) {
         let folder = tempfile::tempdir().unwrap();

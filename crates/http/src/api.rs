@@ -14,6 +14,7 @@ use custody_ports::asks::{AskFailed, Asks, Launcher};
 use custody_ports::blobs::Blobs;
 use custody_ports::clock::Clock;
 use custody_ports::pages::{LogPages, OutputPages};
+use custody_ports::sign_in::IdentityProvider;
 use custody_streams::subject::LogSubject;
 use custody_trust::verify::KeptHead;
 use futures::future::BoxFuture;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub settings: HttpSettings,
     /// Users and sessions.
     pub auth: Auth,
+    /// Who else vouches for people who sign in.
+    pub provider: Option<Arc<dyn IdentityProvider>>,
     /// The ledger, to be shown.
     pub log: Arc<dyn Log>,
     /// The same, a page at a time.

@@ -28,6 +28,14 @@ table! {
     NotSignedIn = 401 "NOT_SIGNED_IN" "Sign in first";
     /// The key is nobody's.
     KeyRefused = 401 "KEY_REFUSED" "This key is not known";
+    /// A sign-in at the identity provider that is not there any more, or was begun elsewhere.
+    SignInOver = 400 "SIGN_IN_OVER" "This sign-in has ended; begin again";
+    /// What came back from the identity provider is a no, or is not believed.
+    SignInRefused = 401 "SIGN_IN_REFUSED" "The sign-in was refused";
+    /// The identity provider knows them, and nobody here is linked to that.
+    PersonUnknown = 403 "PERSON_UNKNOWN" "You are not known here";
+    /// The identity provider does not answer as one.
+    ProviderUnavailable = 503 "PROVIDER_UNAVAILABLE" "The identity provider does not answer";
     /// Only administrators.
     Forbidden = 403 "FORBIDDEN" "Only an administrator may do this";
     /// The page that asked is not ours.

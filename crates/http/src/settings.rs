@@ -47,4 +47,11 @@ impl HttpSettings {
         own.extend(self.origins.iter().cloned());
         own
     }
+
+    /// Our origin under the name that a request was sent to, if it is one of ours.
+    pub fn origin_of(&self, host: &str) -> Option<String> {
+        let own = self.own_origins().into_iter();
+        let named = own.filter(|o| o.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host)));
+        named.max_by_key(|origin| origin.starts_with("https://"))
+    }
 }

@@ -2,13 +2,15 @@
 //! server sees the change within a second, and ends the streams of who may no longer come in.
 
 use super::Ctx;
+use crate::config::Config;
 use crate::error::{CliError, CliResult, exit};
 use crate::render::{col, line, notice, wide};
 use crate::server::clock::now_ms;
 use crate::server::web::{folder, new_key, unreadable};
 use custody_contracts::ids::Subject;
 use custody_http::auth::hash;
-use custody_http::auth::users::{User, Users};
+use custody_http::auth::users::{Linked, User, Users};
+use custody_ports::sign_in::{PERSON_BYTES_MAX, is_person};
 use serde_json::json;
 use std::path::Path;
 
@@ -29,6 +31,9 @@ pub(crate) enum UserCommand {
         /// Sees everybody's dispatches
         #[arg(long)]
         admin: bool,
+        /// Who they are at the identity provider of [http.oidc], who then may sign in there
+        #[arg(long, value_name = "ID")]
+        link: Option<String>,
     },
     /// Print a new key for a user, once; the old one is refused from then on
     #[command(
@@ -47,7 +52,21 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         revoke: bool,
     },
-    /// Let nobody in with this user's key, and end their sessions
+    /// Let a user sign in at the identity provider of [http.oidc], as whom it knows them
+    #[command(
+        after_help = "A refused sign-in stands in the server's log with the id. An id is one user's.\n\nExamples:\n  custody user link u_jane 5f2c7a9e-3d41-4c8b-9a67-0e1b2d3c4f50\n  custody user link u_jane --remove"
+    )]
+    Link {
+        /// The person
+        subject: String,
+        /// Their id there: the ID token's claim that [http.oidc] names, sub unless said
+        #[arg(required_unless_present = "remove")]
+        id: Option<String>,
+        /// Not any more; sessions that began there end
+        #[arg(long, conflicts_with = "id")]
+        remove: bool,
+    },
+    /// Let a user in no more, by key or from elsewhere, and end their sessions
     #[command(after_help = "Examples:\n  custody user disable u_jane")]
     Disable {
         /// The person
@@ -68,7 +87,7 @@ pub(crate) async fn run(ctx: &Ctx, command: UserCommand) -> CliResult {
     let mut users = Users::read(&folder).map_err(unreadable)?;
     match command {
         UserCommand::Ls => ls(ctx, &users),
-        UserCommand::Add { subject, name, admin } => {
+        UserCommand::Add { subject, name, admin, link } => {
             let subject = Subject::parse(&subject)
                 .map_err(|e| CliError::new(exit::USAGE, "SUBJECT_INVALID", e).hint("an opaque id such as u_jane"))?
                 .to_string();
@@ -84,11 +103,22 @@ pub(crate) async fn run(ctx: &Ctx, command: UserCommand) -> CliResult {
                 admin,
                 key_hash: hash(&key),
                 disabled: false,
+                linked: None,
                 added_at: now_ms(),
             };
             users.put(user).map_err(|e| CliError::new(exit::USAGE, "TOO_MANY_USERS", e))?;
+            if let Some(id) = link {
+                relink(&mut users, &subject, Some(linked(&target.config, id)?))?;
+            }
             save(&users, &folder)?;
             tell(ctx, &subject, Some(&key))
+        }
+        UserCommand::Link { subject, id, .. } => {
+            exists(&users, &subject)?;
+            let link = id.map(|id| linked(&target.config, id)).transpose()?;
+            relink(&mut users, &subject, link)?;
+            save(&users, &folder)?;
+            tell(ctx, &subject, None)
         }
         UserCommand::ResetKey { subject } => {
             let key = new_key()?;
@@ -123,10 +153,33 @@ fn keep_one_admin(users: &Users, subject: &str, stays: bool) -> CliResult {
         .hint("custody user add u_other --admin"))
 }
 
-fn change(users: &mut Users, folder: &Path, subject: &str, edit: impl FnOnce(&mut User)) -> CliResult {
-    let mut user = users.get(subject).cloned().ok_or_else(|| {
-        CliError::new(exit::NOT_FOUND, "NOT_FOUND", format!("there is no user {subject:?}")).hint("custody user ls")
+/// An id at the provider that is configured: an id means something together with it alone.
+fn linked(config: &Config, id: String) -> CliResult<Linked> {
+    let oidc = config.http.oidc.as_ref().ok_or_else(|| {
+        CliError::new(exit::USAGE, "NO_PROVIDER", "no identity provider is configured")
+            .hint("[http.oidc] in the configuration")
     })?;
+    if !is_person(&id) {
+        let most = format!("an id is 1 to {PERSON_BYTES_MAX} bytes on one line");
+        return Err(CliError::new(exit::USAGE, "ID_INVALID", most));
+    }
+    Ok(Linked { issuer: oidc.issuer.clone(), id })
+}
+
+fn relink(users: &mut Users, subject: &str, link: Option<Linked>) -> CliResult {
+    users
+        .link(subject, link)
+        .map_err(|why| CliError::new(exit::CONFLICT, "LINKED", why).hint("custody user ls -o wide"))
+}
+
+fn exists(users: &Users, subject: &str) -> CliResult<User> {
+    users.get(subject).cloned().ok_or_else(|| {
+        CliError::new(exit::NOT_FOUND, "NOT_FOUND", format!("there is no user {subject:?}")).hint("custody user ls")
+    })
+}
+
+fn change(users: &mut Users, folder: &Path, subject: &str, edit: impl FnOnce(&mut User)) -> CliResult {
+    let mut user = exists(users, subject)?;
     edit(&mut user);
     users.put(user).map_err(|e| CliError::new(exit::USAGE, "TOO_MANY_USERS", e))?;
     save(users, folder)
@@ -156,6 +209,7 @@ fn ls(ctx: &Ctx, users: &Users) -> CliResult {
             json!({
                 "subject": u.subject, "name": u.name, "role": if u.admin { "admin" } else { "user" },
                 "state": if u.disabled { "disabled" } else { "enabled" }, "added_at": u.added_at,
+                "linked": u.linked.as_ref().map(|link| &link.id),
             })
         })
         .collect();
@@ -165,6 +219,7 @@ fn ls(ctx: &Ctx, users: &Users) -> CliResult {
         col("ROLE", "role"),
         col("STATE", "state"),
         wide("ADDED", "added_at"),
+        wide("LINKED", "linked"),
     ];
     ctx.render.list("user.v1", "subject", &columns, &rows)
 }
@@ -174,7 +229,15 @@ mod tests {
     use super::*;
 
     fn user(subject: &str, admin: bool, disabled: bool) -> User {
-        User { subject: subject.into(), name: String::new(), admin, key_hash: String::new(), disabled, added_at: 0 }
+        User {
+            subject: subject.into(),
+            name: String::new(),
+            admin,
+            key_hash: String::new(),
+            disabled,
+            linked: None,
+            added_at: 0,
+        }
     }
 
     #[test]

@@ -16,8 +16,10 @@ use custody_http::auth::users::{KEY_PREFIX, User, Users};
 use custody_http::auth::{Auth, hash};
 use custody_http::{HttpSettings, settings};
 use custody_nats::{AskError, Connection, JetPages, RequestClient};
+use custody_oidc::OidcProvider;
 use custody_ports::asks::{AskFailed, Asks, LaunchFailed, Launched, Launcher};
 use custody_ports::pages::OutputPages;
+use custody_ports::sign_in::IdentityProvider;
 use custody_streams::subject::LogSubject;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -132,6 +134,7 @@ pub(crate) fn first_user(target: &Target) -> CliResult<Option<(String, String)>>
         admin: true,
         key_hash: hash(&key),
         disabled: false,
+        linked: None,
         added_at: now_ms(),
     };
     users.put(user).map_err(|e| CliError::new(exit::USAGE, "TOO_MANY_USERS", e))?;
@@ -204,6 +207,14 @@ pub(crate) async fn parts(
     };
     let clock = Arc::new(SystemClock);
     let auth = Auth::open(folder(target), clock.clone(), settings.session).map_err(unreadable)?;
+    let provider = match &http.oidc {
+        None => None,
+        Some(oidc) => {
+            let provider =
+                OidcProvider::new(oidc, Arc::new(target.home.secrets()), clock.clone()).map_err(|e| bad(&e))?;
+            Some(Arc::new(provider) as Arc<dyn IdentityProvider>)
+        }
+    };
     let pages = Arc::new(JetPages::new(connection));
     let evidence = {
         let target = target.clone();
@@ -214,6 +225,7 @@ pub(crate) async fn parts(
     Ok(Parts {
         settings,
         auth,
+        provider,
         log: Arc::new(OpenedLog::new(log, opener.clone())),
         pages: Arc::new(OpenedPages::new(pages.clone(), opener)),
         output: Arc::new(OpenedOutput::new(pages as Arc<dyn OutputPages>, target.blobs(connection))),

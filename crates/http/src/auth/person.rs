@@ -1,7 +1,8 @@
 //! The signed-in person as an argument of a route: a route that takes one cannot be reached by a stranger. Must never
 //! be made from anything but the session cookie.
 
-use super::{Person, cookie};
+use super::Person;
+use super::cookie::Cookie;
 use crate::api::Api;
 use crate::problem::{Code, Problem};
 use axum::extract::FromRequestParts;
@@ -11,7 +12,7 @@ impl FromRequestParts<Api> for Person {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Person, Problem> {
-        let token = cookie::token(api.settings.tls(), &parts.headers);
+        let token = Cookie::Session.token(api.settings.tls(), &parts.headers);
         token.and_then(|token| api.auth.who(token)).ok_or_else(|| {
             Problem::new(Code::NotSignedIn, "there is no session, or it ended").hint("sign in at /login")
         })

@@ -3,6 +3,7 @@
 use super::*;
 use custody_contracts::ids::UnixMillis;
 use std::sync::atomic::{AtomicU64, Ordering};
+use users::Linked;
 
 #[derive(Default)]
 struct Hand(AtomicU64);
@@ -29,6 +30,7 @@ fn user(subject: &str, key: &str) -> User {
         admin: false,
         key_hash: hash(key),
         disabled: false,
+        linked: None,
         added_at: 0,
     }
 }
@@ -129,4 +131,70 @@ fn somebody_who_was_added_a_moment_ago_comes_in_at_once_and_the_streams_hear_of_
     assert!(sign_in(&stage.auth, "ck_guess").is_err(), "another key stays nobody's");
     assert_eq!(sign_in(&stage.auth, "ck_of_a_moment_ago").unwrap().1.subject.as_str(), "u_new");
     assert!(changes.has_changed().unwrap());
+}
+
+fn vouched(issuer: &str, id: &str) -> Vouched {
+    Vouched { issuer: issuer.into(), id: id.into() }
+}
+
+#[test]
+fn whoever_a_provider_vouches_for_comes_in_as_whom_an_administrator_linked_and_as_nobody_else() {
+    let stage = stage();
+    let change = |edit: &dyn Fn(&mut Users)| {
+        let mut users = Users::read(stage.folder.path()).unwrap();
+        edit(&mut users);
+        users.write(stage.folder.path()).unwrap();
+        stage.auth.refresh().unwrap();
+    };
+    let come = |issuer: &str, id: &str| stage.auth.sign_in(&Credential::Vouched(&vouched(issuer, id)), HERE);
+    // Neither by her name here nor by anything else, before she is linked.
+    assert_eq!(come("https://id.test", "u_jane").unwrap_err().code, "PERSON_UNKNOWN");
+    let link = Linked { issuer: "https://id.test".into(), id: "5f2c".into() };
+    change(&|users| users.link("u_jane", Some(link.clone())).unwrap());
+    let (token, jane) = come("https://id.test", "5f2c").unwrap();
+    assert_eq!((jane.subject.as_str(), jane.provider, jane.expires_at), ("u_jane", Provider::Oidc, 60_000));
+    assert!(stage.auth.who(&token).is_some());
+    for (issuer, id) in [("https://evil.test", "5f2c"), ("https://id.test", "5f2C"), ("https://id.test/", "5f2c")] {
+        assert_eq!(come(issuer, id).unwrap_err().code, "PERSON_UNKNOWN", "{issuer} {id}");
+    }
+    // With the link goes what rests on it; her key is another matter.
+    let (by_key, _) = sign_in(&stage.auth, KEY).unwrap();
+    change(&|users| users.link("u_jane", None).unwrap());
+    assert!(stage.auth.who(&token).is_none() && stage.auth.who(&by_key).is_some());
+    assert_eq!(come("https://id.test", "5f2c").unwrap_err().code, "PERSON_UNKNOWN");
+    assert_eq!(come("https://id.test", "5f2c").unwrap_err().code, "TOO_MANY", "tries are counted as those of keys");
+    stage.clock.0.store(rate::WINDOW_MS, Ordering::SeqCst);
+    change(&|users| {
+        users.link("u_jane", Some(link.clone())).unwrap();
+        let jane = users.get("u_jane").cloned().unwrap();
+        users.put(User { disabled: true, ..jane }).unwrap();
+    });
+    assert_eq!(come("https://id.test", "5f2c").unwrap_err().code, "PERSON_UNKNOWN");
+}
+
+#[test]
+fn one_id_at_a_provider_is_one_person_here() {
+    let mut users = Users::default();
+    for subject in ["u_jane", "u_omar"] {
+        users.put(user(subject, subject)).unwrap();
+    }
+    let link = |issuer: &str| Some(Linked { issuer: issuer.into(), id: "5f2c".into() });
+    users.link("u_jane", link("https://id.test")).unwrap();
+    users.link("u_jane", link("https://id.test")).unwrap();
+    assert!(users.link("u_omar", link("https://id.test")).unwrap_err().contains("u_jane"));
+    users.link("u_omar", link("https://other.test")).unwrap();
+    assert_eq!(users.by_link("https://other.test", "5f2c").unwrap().subject, "u_omar");
+    assert!(users.link("u_eva", None).is_err());
+    users.link("u_jane", None).unwrap();
+    users.link("u_omar", link("https://id.test")).unwrap();
+}
+
+#[test]
+fn a_provider_that_is_down_is_written_about_once_a_second() {
+    let stage = stage();
+    assert!(stage.auth.tells_of_silence() && !stage.auth.tells_of_silence());
+    stage.clock.0.store(TELLS_EVERY_MS - 1, Ordering::SeqCst);
+    assert!(!stage.auth.tells_of_silence());
+    stage.clock.0.store(TELLS_EVERY_MS, Ordering::SeqCst);
+    assert!(stage.auth.tells_of_silence());
 }

@@ -15,6 +15,16 @@ pub const USERS_MAX: usize = 1_000;
 /// How a key begins, so that people and scanners recognise one.
 pub const KEY_PREFIX: &str = "ck_";
 
+/// Who somebody is at an identity provider. One id at two providers is two persons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Linked {
+    /// The provider's issuer identifier.
+    pub issuer: String,
+    /// Their id there.
+    pub id: String,
+}
+
 /// One user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +40,9 @@ pub struct User {
     /// Whether they may no longer come in.
     #[serde(default)]
     pub disabled: bool,
+    /// Who they are at the identity provider, if they may come in from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked: Option<Linked>,
     /// When they were added, milliseconds since the epoch.
     pub added_at: u64,
 }
@@ -104,6 +117,28 @@ impl Users {
             }
         }
         found
+    }
+
+    /// Who somebody at a provider is here. Nobody is by a name that is only alike: an administrator linked them.
+    pub fn by_link(&self, issuer: &str, id: &str) -> Option<User> {
+        let is_them = |user: &&User| {
+            !user.disabled && user.linked.as_ref().is_some_and(|link| link.issuer == issuer && link.id == id)
+        };
+        self.users.values().find(is_them).cloned()
+    }
+
+    /// Links a user to an id at a provider, or to none.
+    ///
+    /// # Errors
+    /// Whose it is already, or that there is no such user.
+    pub fn link(&mut self, subject: &str, linked: Option<Linked>) -> Result<(), String> {
+        let has_it = |user: &&User| user.subject != subject && linked.is_some() && user.linked == linked;
+        if let Some(other) = self.users.values().find(has_it) {
+            return Err(format!("that id is {}'s already", other.subject));
+        }
+        let user = self.users.get_mut(subject).ok_or_else(|| format!("there is no user {subject:?}"))?;
+        user.linked = linked;
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod follow_ups;
 pub mod grants;
 pub mod inbox;
 pub mod installation;
+pub mod provider;
 pub mod session;
 pub mod sessions;
 pub mod shapes;
@@ -54,13 +55,20 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 struct Document;
 
 /// Routes that a stranger may use: signing in, and what a load balancer asks.
-pub const PUBLIC: &[(&str, &str)] =
-    &[("post", "/api/v1/session"), ("get", "/api/v1/sign-in"), ("get", "/api/v1/healthz")];
+pub const PUBLIC: &[(&str, &str)] = &[
+    ("post", "/api/v1/session"),
+    ("get", "/api/v1/sign-in"),
+    ("get", "/api/v1/sign-in/oidc"),
+    ("get", "/api/v1/sign-in/oidc/callback"),
+    ("get", "/api/v1/healthz"),
+];
 
 /// Every route, and the document that describes them.
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(session::providers))
+        .routes(routes!(provider::begin))
+        .routes(routes!(provider::callback))
         .routes(routes!(session::sign_in, session::sign_out))
         .routes(routes!(session::me))
         .routes(routes!(dispatches::list, dispatches::launch))

@@ -3,7 +3,8 @@
 use super::shapes::Me;
 use super::{Body, Query};
 use crate::api::Api;
-use crate::auth::{Credential, Person, cookie};
+use crate::auth::cookie::Cookie;
+use crate::auth::{Credential, Person};
 use crate::problem::{Code, Details, Problem};
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
@@ -18,9 +19,9 @@ use utoipa::ToSchema;
 pub struct ProviderShape {
     /// Its id.
     pub id: String,
-    /// `key`: a field for a key. `redirect`: a link to an identity provider.
+    /// `key`: a field for a key. `redirect`: a link to `/api/v1/sign-in/<id>`, which leads to an identity provider.
     pub kind: String,
-    /// What its button says.
+    /// What it is called.
     pub label: String,
 }
 
@@ -38,8 +39,10 @@ const KEY_MAX: usize = 128;
 
 /// How people sign in here.
 #[utoipa::path(get, path = "/api/v1/sign-in", tag = "session", responses((status = 200, body = Vec<ProviderShape>)))]
-pub async fn providers() -> Json<Vec<ProviderShape>> {
-    Json(vec![ProviderShape { id: "access_key".into(), kind: "key".into(), label: "Key of this installation".into() }])
+pub async fn providers(State(api): State<Api>) -> Json<Vec<ProviderShape>> {
+    let key = ProviderShape { id: "access_key".into(), kind: "key".into(), label: "Key of this installation".into() };
+    let redirect = |label: &str| ProviderShape { id: "oidc".into(), kind: "redirect".into(), label: label.to_owned() };
+    Json(std::iter::once(key).chain(api.provider.iter().map(|provider| redirect(provider.label()))).collect())
 }
 
 /// Sign in: a key becomes a session cookie.
@@ -57,7 +60,7 @@ pub async fn sign_in(
         return Err(Problem::new(Code::Invalid, "that is not a key"));
     }
     let (token, person) = api.auth.sign_in(&Credential::AccessKey(key), from.ip())?;
-    let set = cookie::set(api.settings.tls(), &token, api.settings.session.as_secs());
+    let set = Cookie::Session.set(api.settings.tls(), &token, api.settings.session.as_secs());
     let mut response = Json(shape(&api, &person)).into_response();
     put_cookie(response.headers_mut(), &set);
     Ok(response)
@@ -71,7 +74,7 @@ pub async fn sign_in(
 pub async fn sign_out(State(api): State<Api>, person: Person) -> Result<Response, Problem> {
     api.auth.sign_out(&person.session)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    put_cookie(response.headers_mut(), &cookie::clear(api.settings.tls()));
+    put_cookie(response.headers_mut(), &Cookie::Session.clear(api.settings.tls()));
     Ok(response)
 }
 
@@ -101,7 +104,7 @@ fn shape(api: &Api, person: &Person) -> Me {
     }
 }
 
-fn put_cookie(headers: &mut HeaderMap, text: &str) {
+pub(super) fn put_cookie(headers: &mut HeaderMap, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.append(header::SET_COOKIE, value);
     }

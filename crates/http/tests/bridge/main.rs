@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod sign_in;
 mod stage;
 mod start;
 mod tokens;

@@ -5,7 +5,7 @@ use custody_contracts::messages::Chunk;
 use custody_contracts::unit::Invocation;
 use custody_engine::runners::Runners;
 use custody_http::api::{Evidence, Parts};
-use custody_http::auth::users::{User, Users};
+use custody_http::auth::users::{Linked, User, Users};
 use custody_http::auth::{Auth, Credential, Person, hash};
 use custody_http::bridge::connection::{Incoming, Wire};
 use custody_http::bridge::frames::Out;
@@ -16,6 +16,7 @@ use custody_ledger::{LogError, MemoryLog, Seq, Stored};
 use custody_ports::asks::{AskFailed, Asks, LaunchFailed, Launched, Launcher};
 use custody_ports::output::{OutputError, StoredChunk};
 use custody_ports::pages::{LogPages, OutputPages};
+use custody_ports::sign_in::IdentityProvider;
 use custody_testkit::fakes::ManualClock;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -104,6 +105,15 @@ impl Stage {
 
     /// A stage whose projector, authority and runtime are this.
     pub(crate) fn asking(asks: Arc<dyn Asks>) -> Stage {
+        Stage::set(asks, None, Vec::new())
+    }
+
+    /// A stage where this provider vouches for people, under other origins besides its own. It knows Jane as `jane`.
+    pub(crate) fn vouching(provider: Arc<dyn IdentityProvider>, origins: Vec<String>) -> Stage {
+        Stage::set(Arc::new(Nothing), Some(provider), origins)
+    }
+
+    fn set(asks: Arc<dyn Asks>, provider: Option<Arc<dyn IdentityProvider>>, origins: Vec<String>) -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let mut users = Users::default();
         let user = User {
@@ -112,6 +122,7 @@ impl Stage {
             admin: false,
             key_hash: hash("ck_jane"),
             disabled: false,
+            linked: Some(Linked { issuer: "https://id.test".into(), id: "jane".into() }),
             added_at: 0,
         };
         users.put(user).unwrap();
@@ -121,7 +132,7 @@ impl Stage {
         let (_, jane) = auth.sign_in(&Credential::AccessKey("ck_jane"), [127, 0, 0, 1].into()).unwrap();
         let settings = HttpSettings {
             listen: ([127, 0, 0, 1], 1).into(),
-            origins: Vec::new(),
+            origins,
             session: Duration::from_secs(60),
             ui: None,
             state: folder.path().to_owned(),
@@ -134,6 +145,7 @@ impl Stage {
         let parts = Parts {
             settings,
             auth,
+            provider,
             log: Arc::new(MemoryLog::default()),
             pages: Arc::new(Nothing),
             output: output.clone(),

@@ -261,6 +261,7 @@ async fn ours(place: &Place, clients: usize, frames: u64, every: Duration) -> Cl
             admin: false,
             key_hash: hash(&key),
             disabled: false,
+            linked: None,
             added_at: 0,
         })
         .map_err(failed)?;
@@ -289,6 +290,7 @@ async fn ours(place: &Place, clients: usize, frames: u64, every: Duration) -> Cl
     let parts = Parts {
         settings,
         auth,
+        provider: None,
         log: log.clone(),
         pages: pages.clone(),
         output: pages.clone(),
