@@ -13,6 +13,12 @@ export interface Person {
   readonly version: string;
 }
 
+/** Where somebody may sign in besides: a link leads there. */
+export interface Provider {
+  readonly id: string;
+  readonly label: string;
+}
+
 let person = $state.raw<Person | null>(null);
 let state = $state<'asking' | 'in' | 'out' | 'unknown'>('asking');
 
@@ -45,6 +51,12 @@ export async function signIn(key: string): Promise<Problem | null> {
   if (!answer.ok) return answer.problem;
   enter(answer.value);
   return null;
+}
+
+/** Identity providers, as the server is configured. Whoever cannot ask still has the key. */
+export async function elsewhere(): Promise<readonly Provider[]> {
+  const answer = await get<readonly (Provider & { readonly kind: string })[]>('/sign-in');
+  return answer.ok ? answer.value.filter((way) => way.kind === 'redirect') : [];
 }
 
 export async function signOut(): Promise<void> {

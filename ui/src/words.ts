@@ -48,6 +48,10 @@ export const OUTCOME: Readonly<Record<string, Tone>> = {
 export const PROBLEM: Readonly<Record<string, string>> = {
   NOT_SIGNED_IN: 'Your session ended. Sign in to go on where you are.',
   KEY_REFUSED: 'This key is not known here. custody up prints a new one with custody ui key.',
+  SIGN_IN_OVER: 'That sign-in has ended or was begun in another browser. Begin again.',
+  SIGN_IN_REFUSED: 'The sign-in was refused there. Begin again, or use your key.',
+  PERSON_UNKNOWN: 'Your account there is linked to nobody here. An administrator links it with custody user link.',
+  PROVIDER_UNAVAILABLE: 'The identity provider does not answer. Try again, or use your key.',
   NOT_FOUND: 'Not found or not yours.',
   FORBIDDEN: 'Only an administrator may do this.',
   TOO_MANY: 'Too many tries. Wait a moment, then try again.',
