@@ -36,9 +36,9 @@ const KEYCLOAK_MAX: Duration = Duration::from_secs(300);
 const CRM: &str = "https://crm.test/mcp";
 const CLIENT: &str = "custody";
 /// Jane: how Keycloak calls her, and how it knows her from us.
-const JANE: &str = "5f2c7a9e-3d41-4c8b-9a67-0e1b2d3c4f50";
+pub(crate) const JANE: &str = "5f2c7a9e-3d41-4c8b-9a67-0e1b2d3c4f50";
 const JANE_HERE: &str = "jane-7b0e";
-const SECRET: &str = "t4-canary-of-the-client";
+pub(crate) const SECRET: &str = "t4-canary-of-the-client";
 const SECRET_REF: &str = "secret://keycloak/custody";
 const TOOL: &str = "crm__read";
 
@@ -51,20 +51,20 @@ fn names() -> Names {
 }
 
 /// A real Keycloak with its realm in memory.
-struct Keycloak {
+pub(crate) struct Keycloak {
     process: Child,
     log: PathBuf,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Keycloak {
-    /// Starts it; ready it is later.
-    fn start(port: u16, jwks: &str, home: &Path) -> Keycloak {
+    /// Starts it; ready it is later. `more` is what its script reads besides.
+    pub(crate) fn start(port: u16, jwks: &str, home: &Path, more: &[(&str, &str)]) -> Keycloak {
         let log = home.join("keycloak.log");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ops/trust/keycloak/start");
         let mut command = Command::new(script);
         command.arg(port.to_string()).env("CUSTODY_ISSUER", names().sts());
-        command.env("CUSTODY_JWKS_URL", jwks).env("CUSTODY_CLIENT_SECRET", SECRET);
+        command.env("CUSTODY_JWKS_URL", jwks).env("CUSTODY_CLIENT_SECRET", SECRET).envs(more.iter().copied());
         let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log).unwrap());
         // When this test ends, however it does, the pipe ends, and Keycloak with it.
         let process = command.stdin(Stdio::piped()).stdout(out).stderr(err).spawn().unwrap();
@@ -75,7 +75,7 @@ impl Keycloak {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    async fn ready(&mut self, http: &reqwest::Client) {
+    pub(crate) async fn ready(&mut self, http: &reqwest::Client) {
         let until = Instant::now() + KEYCLOAK_MAX;
         let about = format!("{}/.well-known/openid-configuration", self.url);
         loop {
@@ -88,7 +88,7 @@ impl Keycloak {
         }
     }
 
-    async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         drop(self.process.stdin.take());
         let until = Instant::now() + KEYCLOAK_MAX;
         while self.process.try_wait().unwrap().is_none() {
@@ -185,7 +185,7 @@ async fn answer(State(crm): State<Arc<Crm>>, headers: HeaderMap, body: String) -
 }
 
 /// A value of a form.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let each = |b: u8| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") };
     text.bytes().map(each).collect()
 }
@@ -215,7 +215,7 @@ impl Place {
         );
         let stack = Stack::with(Options { config: Some(config), ..Options::default() }).await;
         let jwks = format!("{}/.well-known/jwks.json", stack.up_file()["http_url"].as_str().unwrap());
-        let keycloak = Keycloak::start(port, &jwks, stack.home());
+        let keycloak = Keycloak::start(port, &jwks, stack.home(), &[]);
         // Another test may have done this already, with the same.
         let _there = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();

@@ -23,6 +23,7 @@ mod ledger;
 mod lifecycle;
 mod local_model;
 mod mcp;
+mod oidc;
 mod projections;
 mod proof;
 mod refusals;
