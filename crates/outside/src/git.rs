@@ -73,7 +73,11 @@ impl GitCopy {
         let failed = |why: &dyn std::fmt::Display| OutsideError::Unavailable(format!("git {doing}: {why}"));
         let mut child = self.command(arguments).spawn().map_err(|e| failed(&e))?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await.map_err(|e| failed(&e))?;
+            match stdin.write_all(input.as_bytes()).await {
+                // It ended before it read: it says itself why.
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+                written => written.map_err(|e| failed(&e))?,
+            }
         }
         let output = child.wait_with_output().await.map_err(|e| failed(&e))?;
         if !output.status.success() {
