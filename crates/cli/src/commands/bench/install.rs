@@ -17,6 +17,7 @@ use custody_contracts::unit::{Entrypoint, Invocation, Limits, SessionStart, Star
 use custody_domain::admission::dispatch_id;
 use custody_engine::runners::read_document;
 use custody_nats::{Connection, Seed};
+use custody_ports::blobs::Blobs;
 use custody_streams::accounts::ServiceUser;
 use custody_streams::subject::LogSubject;
 use futures::StreamExt;
@@ -119,7 +120,7 @@ impl Installation {
         let admin = target.connect(ServiceUser::Admin).await?;
         let subscription = admin.client().subscribe("unit.*.out").await.map_err(failed)?;
         admin.client().flush().await.map_err(failed)?;
-        helpers.push(tokio::spawn(watch_output(admin, subscription, seen.clone())));
+        helpers.push(tokio::spawn(watch_output(target.blobs(&admin), admin, subscription, seen.clone())));
         let nats_pid = private.nats_pid.ok_or_else(|| failed("there is no nats-server"))?;
         Ok(Installation {
             pid: private.pid,
@@ -307,10 +308,12 @@ fn whole(bytes: &[u8]) -> bool {
 }
 
 /// Keeps when each dispatch said what, from the topics as they are written.
-async fn watch_output(_open: Connection, mut subscription: async_nats::Subscriber, seen: Seen) {
+async fn watch_output(keys: Arc<dyn Blobs>, _open: Connection, mut subscription: async_nats::Subscriber, seen: Seen) {
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
-        let Ok(chunk) = serde_json::from_slice::<Chunk>(&message.payload) else { continue };
+        // As it is kept it is sealed with the person's key.
+        let Ok(bytes) = keys.open(message.payload.to_vec()) else { continue };
+        let Ok(chunk) = serde_json::from_slice::<Chunk>(&bytes) else { continue };
         {
             let mut all = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
             let times = all.entry(chunk.dispatch.clone()).or_default();
