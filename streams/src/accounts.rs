@@ -6,10 +6,13 @@
 //! on any subject of his account. So nobody but the administrator lives where the streams are. The others reach them
 //! through service imports, which bring the ack back while the reply subject stays in the asker's account: EDGE for
 //! `launch.*.*`, SERVICES for what its roles write, for the JetStream API and for acks. Push consumers deliver to
-//! `deliver.<user>.*`, which LOG exports to SERVICES; replies to launchers go from SERVICES to EDGE as `reply.*.*`.
+//! `deliver.<user>.*`, which LOG exports to SERVICES; replies to launchers go from SERVICES to EDGE as `reply.*.*`, and what
+//! their dispatches say as `reply.*.*.out`.
 
 use crate::spec::{BLOBS, LAUNCH, LAUNCH_CONSUMER, LEDGER, OUTPUT, WORKSPACES};
-use crate::subject::{COMMAND_ALL, CONTENT_ALL, IN_ALL, LAUNCH_ALL, LEDGER_ALL, OUT_ALL, QUERY_ALL, REPLY_ALL};
+use crate::subject::{
+    COMMAND_ALL, CONTENT_ALL, HEARD_ALL, IN_ALL, LAUNCH_ALL, LEDGER_ALL, OUT_ALL, QUERY_ALL, REPLY_ALL,
+};
 use custody_contracts::events::{Kind, Role};
 use custody_contracts::ids::LauncherId;
 use std::fmt::Write as _;
@@ -269,7 +272,7 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
             answers = true;
         }
         ServiceUser::Gateway => {
-            publish.push(OUT_ALL.to_owned());
+            publish.extend(list(&[OUT_ALL, HEARD_ALL]));
             publish.extend(reads(OUTPUT));
             publish.extend(reads(BLOBS));
             publish.push("$O.blobs.>".to_owned());
@@ -300,7 +303,7 @@ pub fn service_permissions(user: ServiceUser) -> Permissions {
     Permissions { publish, subscribe, answers }
 }
 
-/// The rights of a launcher: its own subjects, its own inbox, its own replies.
+/// The rights of a launcher: its own subjects, its own inbox, its own replies and what its own dispatches say.
 pub fn launcher_permissions(id: &LauncherId) -> Permissions {
     let id = id.as_str();
     Permissions {
@@ -436,7 +439,10 @@ fn write_accounts(out: &mut String, accounts: &Accounts) {
         line(&format!("      {{ service: {{ account: LOG, subject: \"{subject}\" }} }}"));
     }
     line(&format!("      {{ stream: {{ account: LOG, subject: \"{DELIVER_ALL}\" }} }}"));
-    line(&format!("    ]\n    exports: [\n      {{ stream: \"{REPLY_ALL}\", accounts: [EDGE] }}"));
+    line("    ]\n    exports: [");
+    for subject in [REPLY_ALL, HEARD_ALL] {
+        line(&format!("      {{ stream: \"{subject}\", accounts: [EDGE] }}"));
+    }
 
     line("    ]\n  }\n  EDGE {\n    users: [");
     for launcher in &accounts.launchers {
@@ -444,7 +450,9 @@ fn write_accounts(out: &mut String, accounts: &Accounts) {
     }
     line("    ]\n    imports: [");
     line(&format!("      {{ service: {{ account: LOG, subject: \"{LAUNCH_ALL}\" }} }}"));
-    line(&format!("      {{ stream: {{ account: SERVICES, subject: \"{REPLY_ALL}\" }} }}"));
+    for subject in [REPLY_ALL, HEARD_ALL] {
+        line(&format!("      {{ stream: {{ account: SERVICES, subject: \"{subject}\" }} }}"));
+    }
     line("    ]\n  }");
 }
 

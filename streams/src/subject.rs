@@ -5,7 +5,7 @@ use custody_contracts::events::Kind;
 use custody_contracts::ids::{DispatchId, LauncherId};
 use std::fmt;
 
-/// The longest subject in bytes. Longest regular one: `reply.<63>.<64>`, 134 bytes.
+/// The longest subject in bytes. Longest regular one: `reply.<63>.<64>.out`, 138 bytes.
 pub const SUBJECT_BYTES_MAX: usize = 255;
 /// The longest token in bytes; the same as an entity's id.
 pub const TOKEN_BYTES_MAX: usize = 80;
@@ -24,6 +24,8 @@ pub const IN_ALL: &str = "unit.*.in";
 pub const TRANSCRIPT_ALL: &str = "transcript.*";
 /// Every reply to a launcher.
 pub const REPLY_ALL: &str = "reply.*.*";
+/// Everything that launchers hear of what their dispatches say.
+pub const HEARD_ALL: &str = "reply.*.*.out";
 /// Every command.
 pub const COMMAND_ALL: &str = "command.>";
 /// Every query.
@@ -158,6 +160,13 @@ pub enum LogSubject {
         /// About which dispatch.
         dispatch: Token,
     },
+    /// `reply.<launcher>.<dispatch>.out`: what a dispatch says, to whoever launched it. Kept nowhere.
+    Heard {
+        /// To whom.
+        launcher: Token,
+        /// Which dispatch says it.
+        dispatch: Token,
+    },
     /// `command.<verb>`: a request to authority.
     Command {
         /// For example `launcher.register`.
@@ -184,6 +193,7 @@ impl fmt::Display for LogSubject {
             LogSubject::In { dispatch } => write!(f, "unit.{dispatch}.in"),
             LogSubject::Transcript { meeting } => write!(f, "transcript.{meeting}"),
             LogSubject::Reply { launcher, dispatch } => write!(f, "reply.{launcher}.{dispatch}"),
+            LogSubject::Heard { launcher, dispatch } => write!(f, "reply.{launcher}.{dispatch}.out"),
             LogSubject::Command { verb } => write!(f, "command.{verb}"),
             LogSubject::Query { verb } => write!(f, "query.{verb}"),
             LogSubject::Content { verb } => write!(f, "content.{verb}"),
@@ -224,6 +234,9 @@ impl LogSubject {
             ["reply", launcher, dispatch] => {
                 LogSubject::Reply { launcher: Token::parse(launcher)?, dispatch: Token::parse(dispatch)? }
             }
+            ["reply", launcher, dispatch, "out"] => {
+                LogSubject::Heard { launcher: Token::parse(launcher)?, dispatch: Token::parse(dispatch)? }
+            }
             _ => {
                 return Err(BadSubject::new(
                     text,
@@ -263,6 +276,14 @@ impl LogSubject {
     /// [`BadSubject`] when a part is not a token.
     pub fn reply(launcher: &str, dispatch: &str) -> Result<LogSubject, BadSubject> {
         Ok(LogSubject::Reply { launcher: Token::parse(launcher)?, dispatch: Token::parse(dispatch)? })
+    }
+
+    /// `reply.<launcher>.<dispatch>.out`.
+    ///
+    /// # Errors
+    /// [`BadSubject`] when a part is not a token.
+    pub fn heard(launcher: &str, dispatch: &str) -> Result<LogSubject, BadSubject> {
+        Ok(LogSubject::Heard { launcher: Token::parse(launcher)?, dispatch: Token::parse(dispatch)? })
     }
 
     /// `command.<verb>`.

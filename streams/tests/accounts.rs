@@ -95,14 +95,19 @@ fn only_authority_touches_the_launch_consumer() {
         let touches = service_permissions(user)
             .publish
             .iter()
-            .any(|s| s.contains(".CONSUMER.") && s.contains("LAUNCH") || s.starts_with("reply."));
+            .any(|s| s.contains(".CONSUMER.") && s.contains("LAUNCH") || s == "reply.*.*");
         assert_eq!(touches, user == ServiceUser::Authority, "{user:?}");
     }
 }
 
 #[test]
 fn only_authority_writes_what_a_dispatch_is_told_and_only_gateway_what_it_says() {
-    for (subject, writer) in [("unit.*.in", ServiceUser::Authority), ("unit.*.out", ServiceUser::Gateway)] {
+    let written = [
+        ("unit.*.in", ServiceUser::Authority),
+        ("unit.*.out", ServiceUser::Gateway),
+        ("reply.*.*.out", ServiceUser::Gateway),
+    ];
+    for (subject, writer) in written {
         for user in ServiceUser::ALL.into_iter().filter(|user| *user != ServiceUser::Admin) {
             let writes = service_permissions(user).publish.iter().any(|s| s == subject);
             assert_eq!(writes, user == writer, "{user:?} {subject}");

@@ -249,6 +249,14 @@ impl<O: Output> Output for OpenedOutput<O> {
     ) -> BoxFuture<'a, Result<u64, OutputError>> {
         self.inner.append(dispatch, last_seq, message_id, bytes)
     }
+    fn tell<'a>(
+        &'a self,
+        launcher: &'a str,
+        dispatch: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), OutputError>> {
+        self.inner.tell(launcher, dispatch, bytes)
+    }
     fn last<'a>(&'a self, dispatch: &'a str) -> BoxFuture<'a, Result<Option<StoredChunk>, OutputError>> {
         Box::pin(async move {
             let last = self.inner.last(dispatch).await?;

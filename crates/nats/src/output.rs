@@ -103,6 +103,18 @@ impl Output for JetOutput {
         Box::pin(async move { self.send(&topic(dispatch)?, last_seq, message_id, bytes).await })
     }
 
+    fn tell<'a>(
+        &'a self,
+        launcher: &'a str,
+        dispatch: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), OutputError>> {
+        Box::pin(async move {
+            let subject = LogSubject::heard(launcher, dispatch).map_err(unavailable)?.to_string();
+            self.connection.client().publish(subject, bytes.into()).await.map_err(unavailable)
+        })
+    }
+
     fn last<'a>(&'a self, dispatch: &'a str) -> BoxFuture<'a, Result<Option<StoredChunk>, OutputError>> {
         Box::pin(async move {
             let query = json!({ "last_by_subj": topic(dispatch)? });

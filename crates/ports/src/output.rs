@@ -34,6 +34,14 @@ pub trait Output: Send + Sync {
         message_id: &'a str,
         bytes: Vec<u8>,
     ) -> BoxFuture<'a, Result<u64, OutputError>>;
+    /// Tells whoever launched a dispatch what was stored, as output.v2 and not sealed: only it hears that, if it listens,
+    /// and it is kept nowhere.
+    fn tell<'a>(
+        &'a self,
+        launcher: &'a str,
+        dispatch: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), OutputError>>;
     /// The last chunk of a dispatch.
     fn last<'a>(&'a self, dispatch: &'a str) -> BoxFuture<'a, Result<Option<StoredChunk>, OutputError>>;
     /// All chunks of a dispatch so far, in order.

@@ -84,6 +84,14 @@ impl Output for MeasuredOutput {
             result
         })
     }
+    fn tell<'a>(
+        &'a self,
+        launcher: &'a str,
+        dispatch: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), OutputError>> {
+        self.inner.tell(launcher, dispatch, bytes)
+    }
     fn last<'a>(&'a self, dispatch: &'a str) -> BoxFuture<'a, Result<Option<StoredChunk>, OutputError>> {
         self.inner.last(dispatch)
     }

@@ -66,6 +66,8 @@ pub struct MemoryOutput {
     chunks: Mutex<Vec<(String, String, StoredChunk)>>,
     /// The next so many appends are not answered; whether they were stored is the flag's.
     failing: Mutex<Vec<Stored>>,
+    /// Launcher, dispatch and chunk of everything that a launcher was told.
+    told: Mutex<Vec<(String, String, Vec<u8>)>>,
     /// Dispatch and words of every follow-up that was kept.
     inputs: Mutex<Vec<(String, Vec<u8>)>>,
 }
@@ -83,6 +85,11 @@ impl MemoryOutput {
     /// The next appends are not answered, in this order.
     pub fn fail_next(&self, failures: &[Stored]) {
         lock(&self.failing).extend_from_slice(failures);
+    }
+
+    /// Launcher, dispatch and chunk of everything that a launcher was told, in order.
+    pub fn told(&self) -> Vec<(String, String, Vec<u8>)> {
+        lock(&self.told).clone()
     }
 
     fn put(&self, dispatch: &str, last_seq: u64, id: &str, bytes: Vec<u8>) -> Result<u64, OutputError> {
@@ -124,6 +131,15 @@ impl Output for MemoryOutput {
             None => self.put(dispatch, last_seq, message_id, bytes),
         };
         Box::pin(async move { result })
+    }
+    fn tell<'a>(
+        &'a self,
+        launcher: &'a str,
+        dispatch: &'a str,
+        bytes: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), OutputError>> {
+        lock(&self.told).push((launcher.to_owned(), dispatch.to_owned(), bytes));
+        Box::pin(async { Ok(()) })
     }
     fn last<'a>(&'a self, dispatch: &'a str) -> BoxFuture<'a, Result<Option<StoredChunk>, OutputError>> {
         let last = self.of(dispatch).pop();

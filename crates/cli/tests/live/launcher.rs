@@ -95,6 +95,14 @@ impl Launcher {
         dispatch_id(&LauncherId::parse(&self.id).unwrap(), Some(id), &[])
     }
 
+    /// What its dispatches say from now on.
+    pub(crate) async fn hears(&self) -> async_nats::Subscriber {
+        let client = self.connection.client();
+        let heard = client.subscribe(format!("reply.{}.*.out", self.id)).await.unwrap();
+        client.flush().await.unwrap();
+        heard
+    }
+
     /// Publishes and waits for the reply: on the subject of the dispatch that the message's id stands for, or of the one
     /// that its bytes stand for. One subject for one message: a wildcard that is subscribed again right after it was
     /// dropped can miss a message between accounts (nats-server 2.15.1).

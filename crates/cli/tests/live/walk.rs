@@ -1,11 +1,14 @@
 //! The walk: a launch becomes a container, its output and its session file are kept, and the log can say why. And every
 //! way in which a box can end.
 
-use crate::launcher::unit;
+use crate::launcher::{REPLY_MAX, unit};
 use crate::ledger::count;
 use crate::stack::{LOOK, Options, Stack, fresh};
+use custody_contracts::box_protocol::{Frame, FrameBody};
+use custody_contracts::messages::Chunk;
 use custody_domain::run::container_name;
 use custody_testkit::model::Turn;
+use futures::StreamExt;
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -102,6 +105,31 @@ async fn the_same_message_twice_is_one_dispatch() {
     stack.ended(&one.dispatch).await;
     let events = stack.events_of(&one.dispatch).await;
     assert_eq!((count(&events, "dispatch.admitted"), count(&events, "run.started")), (1, 1), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_hears_what_its_dispatch_says_while_it_says_it() {
+    let stack = Stack::start().await;
+    let web = stack.launcher("web").await;
+    let mut heard = web.hears().await;
+    let reply = web.asked(web.signed(web.event(&fresh(), &unit("web", "hello")))).await;
+    let (mut frames, mut ended) = (Vec::new(), false);
+    while !ended {
+        let message = tokio::time::timeout(REPLY_MAX, heard.next()).await.unwrap().unwrap();
+        assert_eq!(message.subject.as_str(), format!("reply.web.{}.out", reply.dispatch));
+        let chunk: Chunk = serde_json::from_slice(&message.payload).unwrap();
+        frames.extend(chunk.frames);
+        ended = frames.iter().any(|frame| matches!(frame.body, FrameBody::Exit { .. }));
+    }
+    let numbers: Vec<u64> = frames.iter().map(|frame| frame.seq).collect();
+    assert_eq!(numbers, (1..=u64::try_from(frames.len()).unwrap()).collect::<Vec<_>>());
+    let text = |frame: &Frame| match &frame.body {
+        FrameBody::Text { text } => text.clone(),
+        _ => String::new(),
+    };
+    let said: String = frames.iter().map(text).collect();
+    assert!(said.contains("You said: hello"), "{said}");
+    assert!(stack.output(reply.dispatch.as_str()).await.contains(&said), "what custody shows is the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]

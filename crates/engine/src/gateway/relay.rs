@@ -4,7 +4,8 @@
 
 use custody_contracts::box_protocol::{Frame, FrameBody};
 use custody_contracts::canonical::derived_id;
-use custody_contracts::ids::Subject;
+use custody_contracts::events::DispatchAdmitted;
+use custody_contracts::ids::{LauncherId, Subject};
 use custody_contracts::messages::Chunk;
 use custody_ports::blobs::{BlobError, Blobs};
 use custody_ports::output::{Output, OutputError};
@@ -86,6 +87,8 @@ pub(super) struct Relay {
     /// What seals chunks with their person's key.
     blobs: Arc<dyn Blobs>,
     subject: Subject,
+    /// Who hears what was stored.
+    launcher: LauncherId,
     dispatch: String,
     attempt: u32,
     /// Last frame stored.
@@ -103,15 +106,16 @@ impl Relay {
     pub(super) async fn open(
         output: Arc<dyn Output>,
         blobs: Arc<dyn Blobs>,
-        subject: &Subject,
-        dispatch: &str,
+        admitted: &DispatchAdmitted,
         attempt: u32,
     ) -> Result<Relay, RelayError> {
+        let dispatch = admitted.dispatch.as_str();
         let last = output.last(dispatch).await?;
         let mut relay = Relay {
             output,
             blobs,
-            subject: subject.clone(),
+            subject: admitted.unit.identity.subject.clone(),
+            launcher: admitted.launch.launcher.clone(),
             dispatch: dispatch.to_owned(),
             attempt,
             stored: 0,
@@ -169,7 +173,8 @@ impl Relay {
             to: last.seq,
             frames: self.waiting.clone(),
         };
-        let bytes = self.blobs.seal(&self.subject, serde_json::to_vec(&chunk)?)?;
+        let said = serde_json::to_vec(&chunk)?;
+        let bytes = self.blobs.seal(&self.subject, said.clone())?;
         let id = derived_id("out-", &[self.dispatch.as_bytes(), &chunk.from.to_be_bytes(), &bytes]);
         let mut pause = Duration::from_millis(20);
         for tried in 1..=TRIES_MAX {
@@ -180,6 +185,10 @@ impl Relay {
                     self.ended = self.holds_exit();
                     self.waiting.clear();
                     self.waiting_bytes = 0;
+                    // Whether it hears of it is its own matter: the topic has it.
+                    if let Err(error) = self.output.tell(self.launcher.as_str(), &self.dispatch, said).await {
+                        tracing::debug!(%error, dispatch = self.dispatch, "the launcher was not told what was said");
+                    }
                     return Ok(());
                 }
                 Err(error @ OutputError::Conflict(_)) => return Err(error.into()),

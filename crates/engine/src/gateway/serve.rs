@@ -107,8 +107,7 @@ pub(super) async fn serve(
     // The relay too, while the box is being made: its worker's first word then waits for nothing. One that cannot be had
     // is asked for again by the worker's connection.
     let attempt = claimed.claim.attempt;
-    let subject = &claimed.admitted.unit.identity.subject;
-    let relay = Relay::open(gateway.output.clone(), gateway.blobs.clone(), subject, &dispatch, attempt);
+    let relay = Relay::open(gateway.output.clone(), gateway.blobs.clone(), &claimed.admitted, attempt);
     let (calls, tape, relay, gone_on_from) =
         tokio::join!(recorded(&gateway, &dispatch, 'm'), tape, relay, gone_on_from);
     if let Some(before) = gone_on_from {
@@ -408,8 +407,7 @@ async fn channel(shared: &Shared, io: TokioIo<hyper::upgrade::Upgraded>) -> Resu
         None => {
             let claim = &shared.claimed.claim;
             let (output, blobs) = (shared.gateway.output.clone(), shared.gateway.blobs.clone());
-            let subject = &shared.claimed.admitted.unit.identity.subject;
-            Relay::open(output, blobs, subject, claim.dispatch.as_str(), claim.attempt).await?
+            Relay::open(output, blobs, &shared.claimed.admitted, claim.attempt).await?
         }
     };
     let talked = talk(shared, &mut relay, io).await;

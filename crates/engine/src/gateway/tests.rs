@@ -1,6 +1,7 @@
 //! The relay: in order, without gaps or doubles, acknowledged only when stored.
 
 use super::relay::{Pace, Relay, RelayError};
+use crate::runtime::tests::admitted;
 use custody_contracts::box_protocol::{ExitReason, Frame, FrameBody};
 use custody_contracts::messages::Chunk;
 use custody_ports::output::Output;
@@ -13,8 +14,7 @@ fn frame(seq: u64) -> Frame {
 }
 
 async fn open(output: &Arc<MemoryOutput>) -> Result<Relay, RelayError> {
-    let subject = custody_contracts::ids::Subject::parse("u_jane").unwrap();
-    Relay::open(output.clone(), Arc::new(MemoryBlobs::default()), &subject, "d-1", 1).await
+    Relay::open(output.clone(), Arc::new(MemoryBlobs::default()), &admitted("d-1", "s-1"), 1).await
 }
 
 fn exit(seq: u64) -> Frame {
@@ -46,6 +46,11 @@ async fn frames_are_stored_once_and_in_order_whatever_the_worker_resends() {
     assert!(!relay.take(frame(6)).unwrap(), "nothing follows the last frame");
     relay.flush().await.unwrap();
     assert_eq!(stored(&output).await, [1, 2, 3, 4, 5]);
+    // Its launcher was told the same, no more and no less.
+    let launcher = admitted("d-1", "s-1").launch.launcher;
+    let chunks = output.all("d-1").await.unwrap();
+    let told = chunks.into_iter().map(|chunk| (launcher.to_string(), "d-1".to_owned(), chunk.bytes));
+    assert_eq!(output.told(), told.collect::<Vec<_>>());
 }
 
 #[tokio::test]

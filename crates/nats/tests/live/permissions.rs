@@ -179,6 +179,32 @@ async fn a_reply_reaches_its_launcher_alone() {
     assert_eq!((got.subject.as_str(), got.payload.as_ref()), ("reply.b.d-2", b"for b".as_ref()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dispatch_says_is_heard_by_its_launcher_alone() {
+    use custody_ports::output::Output;
+    let server = server_with(&["a", "b"]).await;
+    let (a, b) =
+        (server.private.connect_launcher("a").await.unwrap(), server.private.connect_launcher("b").await.unwrap());
+    let mut to_a = a.client().subscribe("reply.a.*.out").await.unwrap();
+    let mut to_b = b.client().subscribe("reply.b.>").await.unwrap();
+    a.client().flush().await.unwrap();
+    b.client().flush().await.unwrap();
+    assert!(deaf(&b, "reply.a.*.out").await && deaf(&b, "reply.*.*.out").await);
+    let gateway = server.connect(ServiceUser::Gateway).await;
+    let output = custody_nats::JetOutput::new(&gateway);
+    output.tell("a", "d-1", b"for a".to_vec()).await.unwrap();
+    output.tell("b", "d-2", b"for b".to_vec()).await.unwrap();
+    let got = soon("what a hears", to_a.next()).await.unwrap();
+    assert_eq!((got.subject.as_str(), got.payload.as_ref()), ("reply.a.d-1.out", b"for a".as_ref()));
+    let got = soon("what b hears", to_b.next()).await.unwrap();
+    assert_eq!((got.subject.as_str(), got.payload.as_ref()), ("reply.b.d-2.out", b"for b".as_ref()));
+    // Nobody else says anything to a launcher in a dispatch's place, and the gateway decides nothing.
+    assert!(refused(&gateway, "reply.a.d-1", "{}").await);
+    for user in [ServiceUser::Authority, ServiceUser::Runtime, ServiceUser::Api, ServiceUser::Operator] {
+        assert!(refused(&server.connect(user).await, "reply.a.d-1.out", "{}").await, "{user:?}");
+    }
+}
+
 fn of_kind(kind: Kind) -> Append {
     let entity = Entity::new(kind, "x").unwrap();
     Append { message_id: entity.log_subject(), entity, expected: Expected::NEW, bytes: b"x".to_vec() }
