@@ -103,9 +103,7 @@ where
     Ok(state)
 }
 
-/// Carries out one command on an entity that is most likely new: nothing is loaded first, and the expected sequence 0
-/// says whether that was right. When it was not, [`handle`] decides with the history. A command id must name what is
-/// decided, because an append that finds its own id counts as this decision.
+/// Carries out one command on an entity that is most likely new, as [`handle_known`] does.
 ///
 /// # Errors
 /// As [`handle`].
@@ -119,10 +117,31 @@ where
     D::Command: Clone,
     D::Event: TryFrom<LedgerEvent> + Into<LedgerEvent>,
 {
-    if let Ok(events) = D::decide(&D::State::default(), command.body.clone())
+    handle_known::<D>(log, signer, command, &D::State::default(), Expected::NEW).await
+}
+
+/// Carries out one command on an entity whose state is most likely known: nothing is loaded first, and the expected
+/// sequence says whether that was right. When it was not, [`handle`] decides with the history. A command id must name what
+/// is decided, because an append that finds its own id counts as this decision.
+///
+/// # Errors
+/// As [`handle`].
+pub async fn handle_known<D>(
+    log: &dyn Log,
+    signer: &dyn Sign,
+    command: Command<D::Command>,
+    state: &D::State,
+    expected: Expected,
+) -> Result<Outcome<D::Refusal>, HandleError>
+where
+    D: Decider,
+    D::Command: Clone,
+    D::Event: TryFrom<LedgerEvent> + Into<LedgerEvent>,
+{
+    if let Ok(events) = D::decide(state, command.body.clone())
         && !events.is_empty()
     {
-        match log.append(written(signer, &command, events, Expected::NEW)?).await {
+        match log.append(written(signer, &command, events, expected)?).await {
             Ok(seq) => return Ok(Outcome::Appended(seq)),
             Err(AppendError::Conflict { .. }) => {}
             Err(other) => return Err(other.into()),

@@ -12,7 +12,7 @@ pub mod seal;
 pub mod tiles;
 
 pub use decider::{Decider, Projection};
-pub use handle::{Command, HandleError, Outcome, handle, handle_new};
+pub use handle::{Command, HandleError, Outcome, handle, handle_known, handle_new};
 pub use log::{Append, AppendError, Entity, Expected, Log, LogError, Seq, Stored};
 pub use memory::MemoryLog;
 pub use recorded::{Recorded, RecordedError, Sign};

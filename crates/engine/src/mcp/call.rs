@@ -13,9 +13,10 @@ use custody_contracts::envelope::Meta;
 use custody_contracts::events::{EffectEvent, Kind, ToolEffect, ToolFinished, ToolPhase, ToolRefused};
 use custody_contracts::grant::GrantIssued;
 use custody_contracts::ids::{Subject, UnixMillis, WorkspaceId};
-use custody_domain::effect::{Effect, EffectCommand, EffectRefusal};
+use custody_domain::effect::{Effect, EffectCommand, EffectRefusal, EffectState};
+use custody_domain::events::OfEffect;
 use custody_domain::tool::{Deed, FileCall, Judged, Offered, ToolAsked, ToolPermit, ToolRefusal, WaitPermit, judge};
-use custody_ledger::{Command, Entity, HandleError, Outcome, handle, handle_new};
+use custody_ledger::{Command, Decider, Entity, Expected, HandleError, Outcome, Seq, handle, handle_known};
 use custody_ports::secrets::SecretText;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,8 +108,8 @@ impl Mcp {
             Some(n) => Begun::Before(n),
             None => self.intend(name, args, &key).await?,
         };
-        let permit = match began {
-            Begun::Intended(permit) => permit,
+        let (permit, seq) = match began {
+            Begun::Intended(permit, seq) => (permit, seq),
             Begun::Waits(awaiting) => return Ok(pending(&awaiting.card(), awaiting.expires_at)),
             Begun::Waited(then) => return Ok(pending(&then.card, then.expires_at)),
             Begun::Before(n) => return self.answered_before(n).await,
@@ -117,7 +118,7 @@ impl Mcp {
         crash::point("gw.after_tool_intent");
         let answer = self.carry_out(&permit).await;
         crash::point("gw.after_tool_call");
-        self.outcome(&permit, &answer, begun.elapsed()).await?;
+        self.outcome(&permit, seq, &answer, begun.elapsed()).await?;
         Ok(answer.result)
     }
 
@@ -191,12 +192,10 @@ impl Mcp {
         // Both at once, and no call before both stand: an intent whose arguments are missing is one of a call that was not made.
         let stored = self.needs.blobs.put(self.subject(), permit.args().as_bytes().to_vec());
         let (stored, appended) = tokio::join!(stored, self.append_intent(n, &permit));
-        if !appended? {
-            return Ok(None);
-        }
+        let Some(seq) = appended? else { return Ok(None) };
         if let Err(error) = stored {
             let text = format!("the arguments were not stored, so nothing was done: {error}");
-            self.outcome(&permit, &Answer::failed("ARGUMENTS_NOT_STORED", &text), Duration::ZERO).await?;
+            self.outcome(&permit, seq, &Answer::failed("ARGUMENTS_NOT_STORED", &text), Duration::ZERO).await?;
             return Err(RpcError::internal(text));
         }
         tracing::info!(
@@ -206,7 +205,7 @@ impl Mcp {
             gen_ai.tool.call.id = permit.intended().idempotency_key,
             "tool call intended"
         );
-        Ok(Some(Begun::Intended(permit)))
+        Ok(Some(Begun::Intended(permit, seq)))
     }
 
     /// The grant that covers the dispatch.
@@ -253,11 +252,11 @@ impl Mcp {
         }
         let awaiting = permit.awaiting().clone();
         let appended = self.append_begin(n, &EffectCommand::Await(Box::new(permit))).await?;
-        if appended {
+        if appended.is_some() {
             tracing::info!(card = awaiting.card(), tool = awaiting.tool, "a tool call waits for a person");
             crash::point("gw.after_card");
         }
-        Ok(appended.then_some(Begun::Waits(awaiting)))
+        Ok(appended.map(|_| Begun::Waits(awaiting)))
     }
 
     /// Whether the dispatch's token is good, and an upstream's tool what was accepted. What is answered from a recording
@@ -288,13 +287,14 @@ impl Mcp {
         }
     }
 
-    /// Appends an intent under its number; false when another call has that number since before a restart.
-    pub(super) async fn append_intent(&self, n: u32, permit: &ToolPermit) -> Result<bool, RpcError> {
+    /// Appends an intent under its number, and says where it stands; `None` when another call has that number since before a
+    /// restart.
+    pub(super) async fn append_intent(&self, n: u32, permit: &ToolPermit) -> Result<Option<Seq>, RpcError> {
         self.append_begin(n, &EffectCommand::Intend(permit.clone())).await
     }
 
-    /// Appends the first event of a call, or the intent of one that waited; false when it is somebody else's.
-    async fn append_begin(&self, n: u32, command: &EffectCommand) -> Result<bool, RpcError> {
+    /// Appends the first event of a call, or the intent of one that waited; `None` when it is somebody else's.
+    async fn append_begin(&self, n: u32, command: &EffectCommand) -> Result<Option<Seq>, RpcError> {
         let own = match command {
             // What was approved is followed by every gateway that sees it: only one of them is to find its own intent.
             EffectCommand::Intend(permit) if permit.is_approved() => self.needs.incarnation.clone(),
@@ -305,12 +305,15 @@ impl Mcp {
             EffectCommand::Await(permit) => permit.awaiting().idempotency_key.clone(),
             _ => String::new(),
         };
+        // Nothing is looked up before the intent of a new call: its number is most likely free.
+        let new = matches!(command, EffectCommand::Intend(permit) if !permit.is_approved());
+        let new = new.then(|| (EffectState::default(), Expected::NEW));
         for tried in 1..=INTENT_TRIES {
-            match self.record_as(n, &own, command.clone()).await {
-                Ok(Outcome::Appended(_)) => return Ok(true),
+            match self.record_as(n, &own, command.clone(), new.as_ref()).await {
+                Ok(Outcome::Appended(seq)) => return Ok(Some(seq)),
                 // Found after a lost answer it is this call's own; found at once it is an earlier call's.
-                Ok(Outcome::AlreadyThere(_)) => return Ok(tried > 1),
-                Ok(Outcome::Refused(EffectRefusal::NumberTaken)) => return Ok(false),
+                Ok(Outcome::AlreadyThere(seq)) => return Ok((tried > 1).then_some(seq)),
+                Ok(Outcome::Refused(EffectRefusal::NumberTaken)) => return Ok(None),
                 Ok(
                     Outcome::Nothing
                     | Outcome::Refused(
@@ -370,8 +373,14 @@ impl Mcp {
         done.unwrap_or_else(|_| Answer::failed("TOOL_BROKE", "the tool broke off"))
     }
 
-    /// Writes how the call ended; the agent is answered only when that stands.
-    pub(super) async fn outcome(&self, permit: &ToolPermit, answer: &Answer, took: Duration) -> Result<(), RpcError> {
+    /// Writes how the call ended whose intent stands at `seq`; the agent is answered only when that stands.
+    pub(super) async fn outcome(
+        &self,
+        permit: &ToolPermit,
+        seq: Seq,
+        answer: &Answer,
+        took: Duration,
+    ) -> Result<(), RpcError> {
         let bytes = canonical(&answer.result).into_bytes();
         let (n, size, result_digest) = (permit.intended().n, bytes.len(), self.named(&bytes).ok());
         let finished = ToolFinished {
@@ -384,17 +393,21 @@ impl Mcp {
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         // The outcome stands also where its result cannot be kept, so neither waits for the other.
-        let (stored, recorded) =
-            tokio::join!(self.needs.blobs.put(self.subject(), bytes), self.append_outcome(n, &finished));
+        let stored = self.needs.blobs.put(self.subject(), bytes);
+        let (stored, recorded) = tokio::join!(stored, self.append_outcome(permit, seq, &finished));
         if let Err(error) = stored {
             tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, "a tool's result was not stored");
         }
         recorded
     }
 
-    async fn append_outcome(&self, n: u32, finished: &ToolFinished) -> Result<(), RpcError> {
+    async fn append_outcome(&self, permit: &ToolPermit, seq: Seq, finished: &ToolFinished) -> Result<(), RpcError> {
+        let n = finished.n;
+        // What follows an intent is known without looking.
+        let intended = EffectEvent::ToolIntended(permit.intended().clone());
+        let known = (Effect::evolve(EffectState::default(), &OfEffect(intended)), Expected::at(seq));
         for tried in 1..=OUTCOME_TRIES {
-            match self.record(n, EffectCommand::Finish(finished.clone())).await {
+            match self.record_as(n, "", EffectCommand::Finish(finished.clone()), Some(&known)).await {
                 Ok(_) => return Ok(()),
                 Err(error) => {
                     tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, tried, "outcome not recorded");
@@ -503,35 +516,41 @@ impl Mcp {
     }
 
     async fn record(&self, n: u32, body: EffectCommand) -> Result<Outcome<EffectRefusal>, HandleError> {
-        self.record_as(n, "", body).await
+        self.record_as(n, "", body, None).await
     }
 
-    /// `own` tells this decision from others of its kind under the number.
-    async fn record_as(&self, n: u32, own: &str, body: EffectCommand) -> Result<Outcome<EffectRefusal>, HandleError> {
+    /// `own` tells this decision from others of its kind under the number; `known` is what most likely stands there.
+    async fn record_as(
+        &self,
+        n: u32,
+        own: &str,
+        body: EffectCommand,
+        known: Option<&(EffectState, Expected)>,
+    ) -> Result<Outcome<EffectRefusal>, HandleError> {
         let dispatch = self.needs.admitted.dispatch.as_str();
         let Some(entity) = Entity::new(Kind::Effect, &format!("{dispatch}-t{n}")) else { return Ok(Outcome::Nothing) };
-        let (step, most_likely_new) = match &body {
-            EffectCommand::Intend(permit) if permit.is_approved() => ("release", false),
-            EffectCommand::Intend(_) => ("intend", true),
-            EffectCommand::Await(_) => ("await", false),
-            EffectCommand::Finish(_) => ("finish", false),
-            _ => ("refuse", false),
+        let step = match &body {
+            EffectCommand::Intend(permit) if permit.is_approved() => "release",
+            EffectCommand::Intend(_) => "intend",
+            EffectCommand::Await(_) => "await",
+            EffectCommand::Finish(_) => "finish",
+            _ => "refuse",
         };
         let id = derived_id("eff-", &[entity.log_subject().as_bytes(), step.as_bytes(), own.as_bytes()]);
         let meta = Meta { time: self.needs.clock.now().rfc3339(), ..self.needs.meta.clone() };
         let (log, signer) = (self.needs.log.as_ref(), self.needs.signer.as_ref());
         let command = Command { id, entity, meta, body };
-        if most_likely_new {
-            return handle_new::<Effect>(log, signer, command).await;
+        match known {
+            Some((state, expected)) => handle_known::<Effect>(log, signer, command, state, *expected).await,
+            None => handle::<Effect>(log, signer, command).await,
         }
-        handle::<Effect>(log, signer, command).await
     }
 }
 
 /// How a call began.
 enum Begun {
-    /// It is made.
-    Intended(ToolPermit),
+    /// It is made; where its intent stands.
+    Intended(ToolPermit, Seq),
     /// It waits for a person.
     Waits(ToolAwaiting),
     /// It waited for a person in the run that this one repeats.

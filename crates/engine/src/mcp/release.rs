@@ -45,20 +45,20 @@ impl Mcp {
                 return;
             }
         };
-        match self.append_intent(awaiting.n, &permit).await {
-            Ok(true) => {}
+        let seq = match self.append_intent(awaiting.n, &permit).await {
+            Ok(Some(seq)) => seq,
             // Another process has it.
-            Ok(false) => return,
+            Ok(None) => return,
             Err(error) => {
                 tracing::error!(?error, card, "an approved call could not be intended; a restart tries again");
                 return;
             }
-        }
+        };
         let begun = tokio::time::Instant::now();
         crash::point("gw.after_tool_intent");
         let answer = self.carry_out(&permit).await;
         crash::point("gw.after_tool_call");
-        if let Err(error) = self.outcome(&permit, &answer, begun.elapsed()).await {
+        if let Err(error) = self.outcome(&permit, seq, &answer, begun.elapsed()).await {
             tracing::error!(
                 ?error,
                 card,
