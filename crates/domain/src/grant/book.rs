@@ -334,7 +334,9 @@ impl Book {
     /// # Errors
     /// As [`Book::room`]: somebody was quicker.
     pub fn reserve(&mut self, id: &str, dispatch: &str, now: UnixMillis) -> Result<(), Shortfall> {
-        self.room(id, dispatch, now)?;
+        // One that read the clock later may have been quicker: the place that it took counts too.
+        let newest = self.line(id).filter_map(|own| self.used.get(own)?.dispatches.last()).map(|(at, _)| *at).max();
+        self.room(id, dispatch, UnixMillis(newest.map_or(now.0, |newest| newest.max(now.0))))?;
         self.count(id, now, dispatch);
         Ok(())
     }

@@ -207,6 +207,16 @@ fn a_place_that_is_held_counts_until_it_is_given_back() {
 }
 
 #[test]
+fn who_read_the_clock_first_and_comes_last_finds_no_place_either() {
+    let mut book = Book::default();
+    give(&mut book, 5, issued(terms_with(&[("/limits/dispatches", json!(1))]), None));
+    book.reserve("g-1", "d-1", UnixMillis(NOW + 1)).unwrap();
+    assert_eq!(book.reserve("g-1", "d-2", UnixMillis(NOW)).unwrap_err().code, "GRANT_WINDOW");
+    book.release("g-1", "d-1", UnixMillis(NOW + 1));
+    book.reserve("g-1", "d-2", UnixMillis(NOW)).unwrap();
+}
+
+#[test]
 fn a_budget_that_is_spent_covers_nothing_more() {
     let mut book = Book::default();
     give(&mut book, 5, issued(terms_with(&[("/limits/budget_micros", json!(100))]), None));
