@@ -4,6 +4,7 @@
 mod change;
 mod keys;
 mod look;
+mod verify;
 
 use super::Ctx;
 use super::run::own_subject;
@@ -145,6 +146,14 @@ pub(crate) enum WorkspaceCommand {
         /// The file; it must not exist
         file: PathBuf,
     },
+    /// Compare workspaces with the ledger: every commit must be recorded, and every recorded one be there
+    #[command(
+        after_help = "A bucket has other doors than Custody: whoever holds its credentials can write into it. What they write is in no record, and this finds it; so does an older state that was put back.\n\nExamples:\n  custody workspace verify\n  custody workspace verify notes -o json\n\nExit codes: 0 all are as recorded, 3 no such workspace, 9 one is not."
+    )]
+    Verify {
+        /// Which [default: all of them]
+        ids: Vec<String>,
+    },
     /// Keys of encrypted workspaces: ls, rotate
     #[command(subcommand)]
     Key(keys::KeyCommand),
@@ -241,6 +250,7 @@ pub(crate) async fn run(ctx: &Ctx, command: WorkspaceCommand) -> CliResult {
             desk.import(&id, &folder, replace, message.as_deref()).await
         }
         WorkspaceCommand::Export { id, file } => desk.export(&id, &file).await,
+        WorkspaceCommand::Verify { ids } => desk.verify(ids).await,
         WorkspaceCommand::Key(command) => desk.key(command).await,
         WorkspaceCommand::Proposals { id, all } => desk.proposals(&id, all).await,
         WorkspaceCommand::Land { id, proposal } => desk.land(&id, &proposal).await,

@@ -4,6 +4,7 @@
 use crate::ledger::{Event, count};
 use crate::stack::{LOOK, Options, Ran, Stack};
 use custody_nats::JetObjects;
+use custody_ports::workspaces::{Change, NewCommit, WorkspaceLimits, Workspaces};
 use custody_streams::accounts::ServiceUser;
 use custody_testkit::model::Turn;
 use custody_testkit::workspace_suite::suite;
@@ -231,6 +232,59 @@ async fn a_file_too_large_is_refused_by_name_and_the_next_dispatch_is_unaffected
     assert_eq!(outcome(&stack, row["dispatch"].as_str().unwrap()).await.0, "landed");
     assert_eq!(cat(&stack, "default", "small.md").await.ended(0).out, "small\n");
     stack.nothing_is_wrong().await;
+}
+
+/// T35: what somebody writes into a bucket beside Custody, in the name of a run, and an older state that is put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn t35_what_is_in_a_bucket_and_in_no_record_is_found_and_so_is_what_is_missing() {
+    let stack = Stack::with(scripted(vec![write("a.md", "a\n"), Turn::Say("Done.".into())])).await;
+    let row = stack.run(&["write a file"]).await;
+    let dispatch = row["dispatch"].as_str().unwrap();
+    let (landed, made) = outcome(&stack, dispatch).await;
+    assert_eq!(landed, "landed");
+    let verified = |ran: &Ran| {
+        let rows: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
+        rows.into_iter().find(|row| row["workspace"] == "default").unwrap()
+    };
+    let honest = stack.ok(&["workspace", "verify", "-o", "json"]).await;
+    let honest = verified(&honest);
+    assert_eq!((&honest["whole"], &honest["recorded"], &honest["before"]), (&json!(true), &json!(1), &json!(1)));
+
+    let buckets = stack.state().join("buckets");
+    let document = serde_json::from_value(json!({
+        "id": "default", "bucket": format!("file://{}", buckets.display()), "mode": "rw",
+        "encryption": { "scheme": "none" }, "purpose": "The same.", "trunk": "main",
+    }));
+    let cache = tempfile::tempdir().unwrap();
+    let own = GitWorkspaces::new(cache.path(), Path::new("/nonexistent"), Buckets::new(BTreeMap::new())).unwrap();
+    let open = own.open(&document.unwrap()).await.unwrap();
+    let head = open.found().await.unwrap();
+    assert_eq!(head.trunk, made["commit"]);
+    let tree = open.with_file(&head, &head.trunk, "b.md", b"b\n".to_vec()).await.unwrap().tree;
+    let forged = NewCommit {
+        tree,
+        parent: head.trunk.clone(),
+        author: "u_tester".into(),
+        committer: "cli".into(),
+        time: 1_795_000_000,
+        message: format!("Changes of {dispatch}\n\nDispatch-Id: {dispatch}\n"),
+    };
+    let commit = open.commit(&head, &forged).await.unwrap();
+    let pack = open.store(&head, &commit, WorkspaceLimits::default()).await.unwrap();
+    open.advance(&head, Change::Trunk(commit.clone()), pack).await.unwrap().unwrap();
+    let found = stack.custody(&["workspace", "verify", "default", "-o", "json"]).await.ended(9);
+    assert!(found.err.contains("WORKSPACE_UNACCOUNTED") && found.err.contains("default"), "{found:?}");
+    let found = verified(&found);
+    assert_eq!((&found["unknown"], &found["lost"]), (&json!([commit]), &json!([])));
+
+    // The heads from before the run: what it did is recorded and not there.
+    let heads = buckets.join("default/heads");
+    let mut names: Vec<_> = std::fs::read_dir(&heads).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    names.iter().rev().take(2).for_each(|newest| std::fs::remove_file(newest).unwrap());
+    let found = stack.custody(&["workspace", "verify", "default", "-o", "json"]).await.ended(9);
+    assert_eq!(verified(&found)["lost"], json!([made["commit"]]));
+    stack.custody(&["workspace", "verify", "nowhere"]).await.ended(3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
 //! A workspace: registered with an owner, its keys rotated, its proposals opened, accepted, landed or rejected.
 //!
 //! Beside the decider: [`may_mount`] is admission's question, [`landing`] what becomes of a run's changes, [`system`] the
-//! private workspace of each person.
+//! private workspace of each person, [`account`] whether a trunk is what the ledger says.
 
+mod accounted;
 mod decide;
 mod evolve;
 pub mod landing;
@@ -11,6 +12,7 @@ pub mod system;
 #[cfg(test)]
 mod tests;
 
+pub use accounted::{Accounted, OfTrunk, account};
 pub use mount::{MountRefusal, may_mount, most};
 
 use custody_contracts::ids::DispatchId;
