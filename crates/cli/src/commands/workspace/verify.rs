@@ -9,7 +9,6 @@ use custody_contracts::ids::WorkspaceId;
 use custody_contracts::workspace::{CommitOutcome, WorkspaceEvent};
 use custody_domain::workspace::{OfTrunk, account};
 use custody_ledger::{Log, LogError, Recorded, Seq};
-use custody_nats::JetLog;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,15 +48,12 @@ impl Known {
 }
 
 async fn known(log: &dyn Log) -> Result<Known, LogError> {
-    let (mut known, last) = (Known::default(), log.last_seq().await?);
+    let mut known = Known::default();
     let mut messages = log.read(Seq(1)).await?;
     while let Some(stored) = messages.next().await {
         let stored = stored?;
         for recorded in Recorded::read(&stored).unwrap_or_default() {
             recorded.event.iter().for_each(|event| known.take_in(stored.seq, event));
-        }
-        if stored.seq >= last {
-            break;
         }
     }
     Ok(known)
@@ -74,8 +70,7 @@ impl Desk<'_> {
                 all.iter().filter_map(id).collect()
             }
         };
-        let log = JetLog::open(&self.operator.connection).await;
-        let log = log.map_err(|e| CliError::new(exit::UNREACHABLE, "LEDGER_UNAVAILABLE", e))?;
+        let log = self.operator.log().await?;
         // What is recorded until here must be in the trunks; what is recorded while they are read may not be.
         let due = log.last_seq().await.map_err(unavailable)?;
         let mut found = Vec::new();
