@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launch } from './support/browser.mjs';
+import { PHONE, sideways, small } from './support/looks.mjs';
 import { contextIn, full, open, ROUTES } from './support/routes.mjs';
 import { serve } from './support/static.mjs';
 
@@ -16,29 +17,8 @@ after(async () => {
   await server?.close();
 });
 
-const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
 /** 1280 by 800 at 200 %. */
 const ZOOMED = { viewport: { width: 640, height: 400 }, deviceScaleFactor: 2 };
-
-const sideways = (page) =>
-  page.evaluate(() => {
-    const wide = [document.documentElement, document.querySelector('main')].filter((e) => e && e.scrollWidth > e.clientWidth + 1);
-    return wide.map((e) => `${e.tagName} ${e.scrollWidth} > ${e.clientWidth}`);
-  });
-/** Targets below 24 pixels that are not words in a sentence (WCAG 2.2, 2.5.8, the inline exception). */
-const small = (page) =>
-  page.evaluate(() => {
-    const seen = (e) => e.checkVisibility({ visibilityProperty: true }) && !e.closest('[inert], dialog:not([open])');
-    return [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [role=tab], [role=option]')]
-      .filter((e) => seen(e) && !(e.tagName === 'A' && getComputedStyle(e).display === 'inline'))
-      .map((e) => {
-        // The label of a checkbox is part of its target.
-        const r = (e.closest('label') ?? e).getBoundingClientRect();
-        return { what: `${e.tagName} ${e.getAttribute('aria-label') ?? e.textContent?.trim().slice(0, 30)}`, w: r.width, h: r.height };
-      })
-      .filter(({ what, w, h }) => w > 0 && (w < 23.9 || h < 23.9) && !what.includes('Skip to the page'))
-      .map(({ what, w, h }) => `${what} ${Math.round(w)}×${Math.round(h)}`);
-  });
 
 for (const [name, options] of [['phone', PHONE], ['zoomed', ZOOMED]]) {
   test(`${name}: nothing scrolls sideways, every target is large enough`, async () => {
