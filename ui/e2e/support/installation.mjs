@@ -57,6 +57,10 @@ export async function installation({ config = '', documents = {}, script = {}, l
     ...(process.env.DOCKER_HOST ? { DOCKER_HOST: process.env.DOCKER_HOST } : {}),
   };
   const global = ['--state', join(home, 's'), '--config', join(home, 'config.toml')];
+  const command = (args, input) => {
+    const ran = spawnSync(binary, [...args, ...global], { env, cwd: home, encoding: 'utf8', timeout: 120_000, input });
+    return { code: ran.status, out: ran.stdout, err: ran.stderr };
+  };
   let child = null;
   let said = '';
   const it = {
@@ -66,10 +70,9 @@ export async function installation({ config = '', documents = {}, script = {}, l
     key: '',
     subject: '',
     /** Runs a command on this installation to its end. */
-    custody(...args) {
-      const ran = spawnSync(binary, [...args, ...global], { env, cwd: home, encoding: 'utf8', timeout: 120_000 });
-      return { code: ran.status, out: ran.stdout, err: ran.stderr };
-    },
+    custody: (...args) => command(args),
+    /** The same, with this text on its standard input. */
+    fed: (text, ...args) => command(args, text),
     json(...args) {
       const ran = it.custody(...args, '-o', 'json');
       if (ran.code !== 0) throw new Error(`custody ${args.join(' ')} ended with ${ran.code}: ${ran.err}`);
