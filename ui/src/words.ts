@@ -47,7 +47,7 @@ export const OUTCOME: Readonly<Record<string, Tone>> = {
 /** What a person can do about an error, by code. What is not listed shows what the server said. */
 export const PROBLEM: Readonly<Record<string, string>> = {
   NOT_SIGNED_IN: 'Your session ended. Sign in to go on where you are.',
-  KEY_REFUSED: 'This key is not known here. custody up prints a new one with custody ui key.',
+  KEY_REFUSED: 'This key is not known here. An administrator prints a new one with custody user reset-key.',
   SIGN_IN_OVER: 'That sign-in has ended or was begun in another browser. Begin again.',
   SIGN_IN_REFUSED: 'The sign-in was refused there. Begin again, or use your key.',
   PERSON_UNKNOWN: 'Your account there is linked to nobody here. An administrator links it with custody user link.',

@@ -61,7 +61,7 @@ impl Credential<'_> {
     fn refused(&self) -> Problem {
         match self {
             Credential::AccessKey(_) => Problem::new(Code::KeyRefused, "this key is not one of this installation")
-                .hint("custody user reset-key prints a new one"),
+                .hint("an administrator prints a new one with custody user reset-key"),
             Credential::Vouched(_) => {
                 Problem::new(Code::PersonUnknown, "the identity provider knows you, and nobody here is linked to that")
                     .hint("an administrator runs custody user link; the server's log has the id")
