@@ -40,7 +40,7 @@ pub(crate) enum ToolCommand {
     },
     /// Accept what an upstream says of its tool: its name, description and arguments, as they are now
     #[command(
-        after_help = "Models are told what was accepted and nothing newer. When the upstream says something else later, calls are refused\nas TOOL_CHANGED until it is accepted again.\nA server that is a command is started here for this, and ended.\n\nExamples:\n  custody tool accept mail__send\n  custody tool accept mail__send --digest sha256:…"
+        after_help = "Models are told what was accepted and nothing newer. When the upstream says something else later, calls are refused\nas TOOL_CHANGED until it is accepted again.\nA server that is a command is started here for this, and ended.\nA server that takes tokens is asked without one.\n\nExamples:\n  custody tool accept mail__send\n  custody tool accept mail__send --digest sha256:…"
     )]
     Accept {
         /// The tool
@@ -189,7 +189,8 @@ async fn accept(ctx: &Ctx, target: &Target, folder: &Path, name: &str, digest: O
     let upstreams = Upstreams::new(&servers, Arc::new(target.home.secrets()), identity).map_err(|e| unusable(&e))?;
     let found = upstreams.definitions(&server).await;
     upstreams.end().await;
-    let found = found.map_err(|(code, detail)| CliError::new(exit::UNREACHABLE, code, detail))?;
+    let takes_tokens = servers.get(&server).is_some_and(|at| at.audience.is_some() || at.exchange.is_some());
+    let found = found.map_err(|why| unanswered(why, takes_tokens))?;
     let own = name.get(server.len() + 2..).unwrap_or_default();
     let Some(definition) = found.get(own) else {
         let known = found.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -205,6 +206,16 @@ async fn accept(ctx: &Ctx, target: &Target, folder: &Path, name: &str, digest: O
     Offered::read(document, Some(definition)).map_err(|e| unusable(&e))?;
     print(ctx, before.as_ref(), definition)?;
     write(&accepted_path(folder, name), &serde_json::to_value(definition)?)
+}
+
+/// A server that did not say what it has.
+fn unanswered((code, detail): (&'static str, String), takes_tokens: bool) -> CliError {
+    let error = CliError::new(exit::UNREACHABLE, code, detail);
+    match takes_tokens {
+        // Tokens are of dispatches, and whoever accepts a tool has none.
+        true => error.hint("it is asked without a token here: let it say what tools it has to who shows none"),
+        false => error,
+    }
 }
 
 fn print(ctx: &Ctx, before: Option<&Definition>, now: &Definition) -> CliResult {
@@ -241,4 +252,18 @@ fn write(path: &Path, value: &Value) -> CliResult {
     let draft = path.with_extension(format!("new{}", std::process::id()));
     std::fs::write(&draft, serde_json::to_string_pretty(value)? + "\n")?;
     Ok(std::fs::rename(draft, path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::takes_tokens(true, true)]
+    #[case::takes_a_secret(false, false)]
+    fn who_cannot_show_a_token_is_told_that_it_is_one(#[case] takes_tokens: bool, #[case] told: bool) {
+        let error = unanswered(("UPSTREAM_UNREACHABLE", "did not greet: 401".into()), takes_tokens);
+        assert_eq!((error.code.as_str(), error.hint.is_some()), ("UPSTREAM_UNREACHABLE", told));
+    }
 }
