@@ -7,6 +7,7 @@ use super::config::{ServerConfig, ServersError};
 use super::greeting;
 use super::refresh::Refresh;
 use super::tls::{self, Identified};
+use super::told::Changes;
 use crate::inference::{SseParser, what_broke};
 use crate::mcp::era::{ALONE, VERSION_HEADER};
 use custody_ports::identity::WorkloadIdentity;
@@ -154,6 +155,7 @@ pub(super) struct Link {
     session: Mutex<Option<Session>>,
     running: Semaphore,
     last: AtomicU64,
+    changes: Changes,
 }
 
 impl Link {
@@ -162,6 +164,7 @@ impl Link {
         config: &ServerConfig,
         secrets: Arc<dyn Secrets>,
         identity: Arc<dyn WorkloadIdentity>,
+        changes: Changes,
     ) -> Result<Link, ServersError> {
         let missing = || ServersError::Bad { name: name.to_owned(), why: "there is no url".to_owned() };
         let url = config.url.clone().ok_or_else(missing)?;
@@ -189,6 +192,7 @@ impl Link {
             session: Mutex::new(None),
             running: Semaphore::new(RUNNING_MAX),
             last: AtomicU64::new(0),
+            changes,
         })
     }
 
@@ -398,10 +402,11 @@ impl Link {
                 continue;
             }
             parser.push(&piece, &mut events);
-            // What comes before the answer is progress or a question that is not answered.
+            // What comes before the answer is a notice or a question that is not answered.
             for event in events.drain(..) {
-                let message: Option<Value> = serde_json::from_str(&event.data).ok();
-                if message.is_some_and(|m| m["id"] == json!(id) && m["method"].is_null()) {
+                let Ok(message) = serde_json::from_str::<Value>(&event.data) else { continue };
+                self.changes.hear(&message);
+                if message["id"] == json!(id) && message["method"].is_null() {
                     return Ok(event.data);
                 }
             }

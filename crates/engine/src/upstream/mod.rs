@@ -20,11 +20,13 @@ mod tests;
 #[cfg(test)]
 mod tests_exchange;
 mod tls;
+mod told;
 
 pub use config::{
     ExchangeConfig, OauthConfig, RESULT_BYTES_MAX, ServerConfig, Servers, ServersError, TIMEOUT_MS_MAX, audiences,
     check, identified,
 };
+pub use told::FRESH;
 
 use custody_contracts::events::ToolEffect;
 use custody_domain::tool::{Definition, Offered, ToolRefusal};
@@ -36,13 +38,11 @@ use link::{Failed, Link, Shown};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use stdio::Program;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use told::{Changes, Told};
 
-/// How long what a server said of its tools counts as what it says now.
-pub const FRESH: Duration = Duration::from_secs(60);
 /// The most pages of one list.
 const PAGES_MAX: usize = 32;
 
@@ -77,8 +77,9 @@ struct Server {
     way: Way,
     /// Where its tokens come from, when they are others'.
     exchange: Option<Exchange>,
-    /// What it said last of its tools, and when.
-    told: Mutex<Option<(Instant, BTreeMap<String, Definition>)>>,
+    /// What it said last of its tools.
+    told: Mutex<Option<Told>>,
+    changes: Changes,
 }
 
 /// How a server is reached.
@@ -137,15 +138,19 @@ impl Upstreams {
         config::check(servers)?;
         let mut by_name = BTreeMap::new();
         for (name, config) in servers {
+            let changes = Changes::default();
             let way = match config.command {
-                Some(_) => Way::Stdio(Box::new(Program::new(name, config, secrets.clone())?)),
-                None => Way::Http(Box::new(Link::new(name, config, secrets.clone(), identity.clone())?)),
+                Some(_) => Way::Stdio(Box::new(Program::new(name, config, secrets.clone(), changes.clone())?)),
+                None => {
+                    let link = Link::new(name, config, secrets.clone(), identity.clone(), changes.clone())?;
+                    Way::Http(Box::new(link))
+                }
             };
             let exchange = match &config.exchange {
                 Some(at) => Some(Exchange::new(at, config.timeout_ms, secrets.clone())?),
                 None => None,
             };
-            by_name.insert(name.clone(), Server { way, exchange, told: Mutex::default() });
+            by_name.insert(name.clone(), Server { way, exchange, told: Mutex::default(), changes });
         }
         Ok(Upstreams { by_name: Arc::new(by_name) })
     }
@@ -184,7 +189,7 @@ impl Upstreams {
         let Some(at) = self.by_name.get(server) else {
             return Err(unreachable(format!("server {server:?} is not configured here")));
         };
-        let now = at.current(tool, token).await.map_err(|failed| match failed {
+        let now = at.current(server, tool, token).await.map_err(|failed| match failed {
             Failed::Token(code, detail) => ToolRefusal::new(code, detail, "nothing was done; tell the person"),
             other => unreachable(other.detail()),
         })?;
@@ -249,25 +254,31 @@ impl Upstreams {
 }
 
 impl Server {
-    /// Whether what it said last is too old, so that it must be asked again.
+    /// Whether what it said last does not count any more, so that it must be asked again.
     async fn is_stale(&self) -> bool {
-        self.told.lock().await.as_ref().is_none_or(|(at, _)| at.elapsed() >= FRESH)
+        let told = self.told.lock().await;
+        told.as_ref().is_none_or(|told| told.is_stale(self.changes.count(), Instant::now()))
     }
 
-    /// What the server said of its tools, not longer than [`FRESH`] ago.
+    /// What the server said of its tools, not longer than [`FRESH`] ago and not before it last said that they changed.
     async fn current(
         &self,
+        name: &str,
         tool: &Offered,
         token: Option<&SecretText>,
     ) -> Result<BTreeMap<String, Definition>, Failed> {
         let mut told = self.told.lock().await;
-        if let Some((at, definitions)) = told.as_ref()
-            && at.elapsed() < FRESH
+        let changes = self.changes.count();
+        if let Some(last) = told.as_ref()
+            && !last.is_stale(changes, Instant::now())
         {
-            return Ok(definitions.clone());
+            return Ok(last.definitions.clone());
         }
         let now = self.ask(Shown::of(tool.document().cred_ref.as_deref(), token)).await?;
-        *told = Some((Instant::now(), now.clone()));
+        if let Some(last) = told.as_ref() {
+            last.compare(name, &now);
+        }
+        *told = Some(Told::now(changes, now.clone()));
         Ok(now)
     }
 

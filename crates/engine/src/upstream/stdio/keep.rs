@@ -7,6 +7,7 @@
 use super::process::{Group, Process, show};
 use crate::upstream::answer;
 use crate::upstream::link::{Failed, RUNNING_MAX, holds};
+use crate::upstream::told::Changes;
 use custody_ports::secrets::SecretText;
 use futures::StreamExt;
 use rustix::process::Signal;
@@ -72,6 +73,7 @@ pub(super) struct Keeper {
     heard: Instant,
     unasked: Unasked,
     secrets: Vec<SecretText>,
+    changes: Changes,
 }
 
 impl Keeper {
@@ -81,6 +83,7 @@ impl Keeper {
         secrets: Vec<SecretText>,
         line_bytes_max: usize,
         orders: mpsc::Receiver<Order>,
+        changes: Changes,
     ) -> Keeper {
         let Process { child, group, stdin, stdout, stderr } = process;
         let (writes, lines) = mpsc::channel(WRITES_MAX);
@@ -99,6 +102,7 @@ impl Keeper {
             heard: Instant::now(),
             unasked: Unasked { since: Instant::now(), bytes: 0 },
             secrets,
+            changes,
         }
     }
 
@@ -195,7 +199,10 @@ impl Keeper {
             self.unasked.take(line.len(), self.heard)?;
             return match message.get("id") {
                 Some(id) => self.reply(id, method),
-                None => Ok(()),
+                None => {
+                    self.changes.hear(&message);
+                    Ok(())
+                }
             };
         }
         // An answer that nobody waits for any more is one of those that came too late.

@@ -14,6 +14,7 @@ use super::alone;
 use super::config::{ServerConfig, ServersError};
 use super::greeting;
 use super::link::{ENVELOPE_BYTES, Failed, RUNNING_MAX, Shown};
+use super::told::Changes;
 use custody_ports::secrets::{SecretText, Secrets};
 use keep::{Keeper, ORDERS_MAX, Order};
 use serde_json::{Value, json};
@@ -55,6 +56,7 @@ pub(super) struct Program {
     state: Mutex<State>,
     /// No more is started.
     over: CancellationToken,
+    changes: Changes,
 }
 
 struct State {
@@ -82,7 +84,12 @@ impl Running {
 }
 
 impl Program {
-    pub(super) fn new(name: &str, config: &ServerConfig, secrets: Arc<dyn Secrets>) -> Result<Program, ServersError> {
+    pub(super) fn new(
+        name: &str,
+        config: &ServerConfig,
+        secrets: Arc<dyn Secrets>,
+        changes: Changes,
+    ) -> Result<Program, ServersError> {
         let bad = |why: &str| ServersError::Bad { name: name.to_owned(), why: why.to_owned() };
         Ok(Program {
             name: name.to_owned(),
@@ -99,6 +106,7 @@ impl Program {
             last: AtomicU64::new(0),
             state: Mutex::new(State { process: None, started: None, pause: PAUSE_MIN }),
             over: CancellationToken::new(),
+            changes,
         })
     }
 
@@ -205,7 +213,7 @@ impl Program {
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
         let secrets = secrets.into_iter().map(|(_, secret)| secret).collect();
         let line_bytes_max = self.result_bytes.saturating_add(ENVELOPE_BYTES);
-        let keeper = Keeper::new(&self.name, process, secrets, line_bytes_max, taken);
+        let keeper = Keeper::new(&self.name, process, secrets, line_bytes_max, taken, self.changes.clone());
         let end = CancellationToken::new();
         let keeper = tokio::spawn(keeper.run(end.clone()));
         Ok(Running { orders, alone: false, end: end.drop_guard(), keeper })

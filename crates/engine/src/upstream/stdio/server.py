@@ -92,6 +92,11 @@ def call(id, args):
         for _ in range(2):
             note(reply=json.loads(sys.stdin.readline()))
         say({"id": id, "result": text("sent")})
+    elif what == "change":
+        os.environ["TOOL"] = json.dumps(args["tool"])
+        for _ in range(3 if args["says"] else 0):
+            say({"method": "notifications/tools/list_changed"})
+        say({"id": id, "result": text("sent")})
     elif what == "bad_id":
         say({"id": {"a": 1}, "method": "ping"})
     elif what == "hold":
