@@ -10,16 +10,15 @@ mod envoy;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use custody_engine::accept::accept;
 use custody_engine::deciding::{Decisions, MESSAGE_BYTES_MAX, RUNNING_MAX};
 use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The most connections at once.
@@ -39,34 +38,18 @@ pub async fn serve(
     cancel: CancellationToken,
 ) -> Result<(), std::io::Error> {
     let service = TowerToHyperService::new(router(decisions, listener.local_addr()?));
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection with a question was not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (service, cancel) = (service.clone(), cancel.clone());
-        tokio::spawn(async move {
+    accept("a connection with a question", &listener, CONNECTIONS_MAX, &cancel, |stream| {
+        let service = service.clone();
+        async move {
             let mut http = auto::Builder::new(TokioExecutor::new());
             http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
             http.http2().timer(TokioTimer::new()).max_concurrent_streams(u32::try_from(RUNNING_MAX).ok());
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                // Who goes away without its answer was told nothing, and so may do nothing.
-                _ended = http.serve_connection(TokioIo::new(stream), service) => {}
-            }
-            drop(permit);
-        });
-    }
+            // Who goes away without its answer was told nothing, and so may do nothing.
+            let _ended = http.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    Ok(())
 }
 
 fn router(decisions: Decisions, at: SocketAddr) -> Router {

@@ -2,6 +2,7 @@
 //!
 //! A loop awaits, retries and acts; rules are `domain`'s and storage is an adapter's. No adapter is named here.
 
+pub mod accept;
 pub mod authority;
 pub mod checked;
 pub mod crash;

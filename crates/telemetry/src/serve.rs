@@ -2,6 +2,7 @@
 //! address or let the network policy say who may ask. Must never show anything but numbers and stable codes.
 
 use crate::counts::Counts;
+use custody_engine::accept::accept;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -10,7 +11,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The most connections at once.
@@ -33,37 +33,21 @@ pub async fn serve(
     listener: TcpListener,
     cancel: CancellationToken,
 ) -> Result<(), Infallible> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "admin connection not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (counts, refresh, cancel) = (counts.clone(), refresh.clone(), cancel.clone());
-        tokio::spawn(async move {
+    accept("an admin connection", &listener, CONNECTIONS_MAX, &cancel, |stream| {
+        let (counts, refresh) = (counts.clone(), refresh.clone());
+        async move {
             let service = hyper::service::service_fn(move |request| {
                 let (counts, refresh) = (counts.clone(), refresh.clone());
                 async move { Ok::<_, Infallible>(answer(&counts, &refresh, &request).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).keep_alive(false);
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                // A reader that goes away is not worth a word.
-                _ended = http.serve_connection(TokioIo::new(stream), service) => {}
-            }
-            drop(permit);
-        });
-    }
+            // A reader that goes away is not worth a word.
+            let _ended = http.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    Ok(())
 }
 
 async fn answer(counts: &Counts, refresh: &Refresh, request: &Request<Incoming>) -> Response<String> {

@@ -9,6 +9,7 @@ use super::relay::{Pace, Relay, RelayError};
 use super::said::Said;
 use super::view::Claimed;
 use super::{Gateway, job, replayed};
+use crate::accept::accept;
 use crate::crash;
 use crate::inference::{self, BoxBody, CallContext};
 use crate::mcp::{self, Mcp};
@@ -35,7 +36,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, OnceCell, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, OnceCell, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Connections of one box at once.
@@ -128,23 +129,11 @@ pub(super) async fn serve(
         heard,
         user: rustix::process::geteuid().as_raw(),
     });
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { continue };
+    accept("a connection of a box", &listener, CONNECTIONS_MAX, &cancel, |stream| {
         let (shared, ended) = (shared.clone(), cancel.child_token());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = ended.cancelled() => {}
-                () = connection(&shared, stream, &ended) => {}
-            }
-            drop(permit);
-        });
-    }
+        async move { connection(&shared, stream, &ended).await }
+    })
+    .await;
     drop(listener);
     // Only our own socket: a successor may have bound the path anew, and then this removes nothing that is used,
     // because a successor of this dispatch exists only after this one was cancelled.

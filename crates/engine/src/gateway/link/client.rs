@@ -3,6 +3,7 @@
 //! not sign.
 
 use super::{ANSWER_BYTES_MAX, HELLO, line};
+use crate::accept::accept;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -84,22 +84,16 @@ impl LinkClient {
         let listener = UnixListener::bind(socket).map_err(bad)?;
         // The agent's user is another one; the folder is this Pod's alone.
         std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666)).map_err(bad)?;
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
-            let accepted = tokio::select! {
-                () = cancel.cancelled() => return Ok(()),
-                accepted = listener.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else { continue };
+        accept("a connection of the box", &listener, CONNECTIONS_MAX, &cancel, |stream| {
             let link = self.clone();
-            tokio::spawn(async move {
+            async move {
                 if let Err(why) = link.carry(stream).await {
                     tracing::warn!(why, "connection not carried to the gateway");
                 }
-                drop(permit);
-            });
-        }
+            }
+        })
+        .await;
+        Ok(())
     }
 
     async fn carry(&self, mut stream: UnixStream) -> Result<(), String> {

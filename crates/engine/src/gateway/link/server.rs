@@ -1,6 +1,7 @@
 //! The gateway's side. Must never hold more connections than it has room for, nor one that does not say who it is.
 
 use super::{HELLO, HELLO_BYTES_MAX, line};
+use crate::accept::accept;
 use crate::follow::{follow, read_or_note};
 use crate::runtime::socket_path;
 use custody_contracts::events::{LedgerEvent, RunEvent};
@@ -14,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -78,30 +78,16 @@ pub async fn run(server: LinkServer, listener: TcpListener, cancel: Cancellation
             known.lock().unwrap_or_else(PoisonError::into_inner).apply(&stored);
         })
     };
-    let accepting = async {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let server = Arc::new(server);
-        while let Ok(permit) = room.clone().acquire_owned().await {
-            let (stream, from) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "link not accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let (server, known, cancel) = (server.clone(), known.clone(), cancel.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = cancel.cancelled() => {}
-                    ended = one(&server, &known, stream) => if let Err(why) = ended {
-                        tracing::warn!(%from, why, "link refused");
-                    },
-                }
-                drop(permit);
-            });
+    let (server, ends) = (Arc::new(server), cancel.clone());
+    let accepting = accept("a link", &listener, CONNECTIONS_MAX, &ends, |stream| {
+        let (server, known) = (server.clone(), known.clone());
+        async move {
+            let from = stream.peer_addr().ok();
+            if let Err(why) = one(&server, &known, stream).await {
+                tracing::warn!(?from, why, "link refused");
+            }
         }
-    };
+    });
     tokio::select! {
         ended = folding => ended,
         () = accepting => Ok(()),
