@@ -11,16 +11,14 @@ use crate::server::{cluster, face, identity, outside, telemetry, web, workspaces
 use custody_contracts::canonical::hex;
 use custody_contracts::events::{KeyIntroduced, Kind, Role};
 use custody_docker::BindSlots;
-use custody_engine::authority::admission::{self, Admission};
-use custody_engine::authority::approvals::Approvals;
+use custody_engine::authority::admission;
 use custody_engine::authority::commands::{self, Commands};
 use custody_engine::authority::erasing::SubjectDesk;
-use custody_engine::authority::grants::GrantDesk;
 use custody_engine::authority::issuing::{TokenDesk, TokenParts};
 use custody_engine::authority::launchers::Launchers;
 use custody_engine::authority::notary::{self, Notary};
 use custody_engine::authority::open::OpenDispatches;
-use custody_engine::authority::say::FollowUps;
+use custody_engine::authority::parts::Parts;
 use custody_engine::authority::workspaces::WorkspaceBook;
 use custody_engine::checked::CheckedLog;
 use custody_engine::deciding::Decisions;
@@ -197,30 +195,20 @@ impl Roles {
         let workspaces = WorkspaceBook::default();
         let open = OpenDispatches::default();
         let grants = Grants::default();
-        let follow_ups = FollowUps {
-            log: log.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            launchers: launchers.clone(),
-            inputs: Arc::new(JetOutput::new(&connection)),
-            grants: grants.clone(),
-            blobs: self.blobs(&connection),
-        };
-        let desk = GrantDesk {
+        let parts = Parts {
             log: log.clone(),
             signer: signer.clone(),
             clock: clock.clone(),
             launchers: launchers.clone(),
             workspaces: workspaces.clone(),
             grants: grants.clone(),
+            open: open.clone(),
+            inputs: Arc::new(JetOutput::new(&connection)),
+            blobs: self.blobs(&connection),
+            keys: self.keys.clone(),
             base: issuer(&self.target.config.audit.origin),
         };
-        let approvals = Approvals {
-            log: log.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            blobs: self.blobs(&connection),
-        };
+        let (desk, approvals) = (parts.desk(), parts.approvals());
         let keys = KeyBook::default();
         let subjects = SubjectDesk {
             log: log.clone(),
@@ -240,18 +228,7 @@ impl Roles {
             names: self.names(),
             audiences: upstream::audiences(&self.target.config.tools.servers),
         });
-        let commands = Commands {
-            log: log.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            launchers: launchers.clone(),
-            workspaces: workspaces.clone(),
-            follow_ups: follow_ups.clone(),
-            grants: desk.clone(),
-            approvals: approvals.clone(),
-            tokens: Some(tokens.clone()),
-            subjects: Some(subjects.clone()),
-        };
+        let commands = parts.commands(Some(tokens.clone()), Some(subjects.clone()));
         let own = KeyIntroduced {
             kid: key.kid().to_owned(),
             role: Role::Authority,
@@ -279,24 +256,10 @@ impl Roles {
             tokens.retire_ended(cancel).await;
             Ok(())
         });
-        self.workspaces(&workspaces, &commands, log.clone(), signer.clone()).await?;
+        self.workspaces(&workspaces, &commands, log.clone(), signer).await?;
         let runners = Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?;
         let launches = JetLaunches::open(&connection).await.map_err(|e| failed("the LAUNCH stream", e))?;
-        let admission = Admission {
-            log: log.clone(),
-            signer,
-            clock: clock.clone(),
-            launchers: launchers.clone(),
-            workspaces,
-            grants,
-            runners,
-            tools: self.tools()?,
-            open,
-            rules: self.target.config.queue.rules(),
-            follow_ups,
-            keys: self.keys.clone(),
-            blobs: self.blobs(&connection),
-        };
+        let admission = parts.admission(runners, self.tools()?, self.target.config.queue.rules());
         let cancel = self.cancel.clone();
         self.spawn::<LogError>("grants", async move {
             desk.end_fallen(cancel).await;

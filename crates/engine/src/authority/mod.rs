@@ -13,6 +13,7 @@ pub mod launchers;
 pub mod notary;
 pub mod open;
 pub mod outside;
+pub mod parts;
 pub mod say;
 #[cfg(test)]
 mod tests;

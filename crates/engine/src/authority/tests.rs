@@ -1,13 +1,11 @@
 //! Admission, commands and notary over a log in memory: every message is decided once, and checkpoints cover the log.
 
 use super::admission::Admission;
-use super::approvals::Approvals;
 use super::commands::Commands;
-use super::grants::GrantDesk;
 use super::launchers::Launchers;
 use super::notary::{self, Notary};
 use super::open::OpenDispatches;
-use super::say::FollowUps;
+use super::parts::Parts;
 use super::workspaces::WorkspaceBook;
 use crate::grants::Grants;
 use crate::runners::Runners;
@@ -76,65 +74,26 @@ async fn given_with(rules: Rules) -> Given {
     let port: Arc<dyn Log> = Arc::new(log.clone());
     let signer: Arc<dyn Sign> = Arc::new(authority_key());
     let clock = Arc::new(ManualClock::at(NOW));
-    let launchers = Launchers::default();
-    let workspaces = WorkspaceBook::default();
     let output = Arc::new(MemoryOutput::default());
-    let grants = Grants::default();
-    let desk = GrantDesk {
-        log: port.clone(),
-        signer: signer.clone(),
-        clock: clock.clone(),
-        launchers: launchers.clone(),
-        workspaces: workspaces.clone(),
-        grants: grants.clone(),
-        base: "https://custody.test".into(),
-    };
-    let follow_ups = FollowUps {
-        log: port.clone(),
-        signer: signer.clone(),
-        clock: clock.clone(),
-        launchers: launchers.clone(),
-        inputs: output.clone(),
-        grants: grants.clone(),
-        blobs: Arc::new(MemoryBlobs::default()),
-    };
-    let commands = Commands {
-        log: port.clone(),
-        signer: signer.clone(),
-        clock: clock.clone(),
-        launchers: launchers.clone(),
-        workspaces: workspaces.clone(),
-        follow_ups: follow_ups.clone(),
-        grants: desk,
-        approvals: Approvals {
-            log: port.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            blobs: Arc::new(MemoryBlobs::default()),
-        },
-        tokens: None,
-        subjects: None,
-    };
-    let runners = Runners::read(folder.path()).unwrap();
-    let open = OpenDispatches::default();
-    let tools = ToolBook::builtin();
     let keys = Arc::new(MemoryKeys::default());
-    let blobs = Arc::new(SealedBlobs::new(Arc::new(MemoryBlobs::default()), keys.clone()));
-    let admission = Admission {
+    // What is said to a dispatch is kept as it is, so that a test can read it.
+    let parts = Parts {
         log: port,
         signer,
         clock,
-        launchers,
-        workspaces,
-        grants,
-        runners,
-        tools,
-        open,
-        rules,
-        follow_ups,
-        keys,
-        blobs,
+        launchers: Launchers::default(),
+        workspaces: WorkspaceBook::default(),
+        grants: Grants::default(),
+        open: OpenDispatches::default(),
+        inputs: output.clone(),
+        blobs: Arc::new(MemoryBlobs::default()),
+        keys: keys.clone(),
+        base: "https://custody.test".into(),
     };
+    let commands = parts.commands(None, None);
+    let runners = Runners::read(folder.path()).unwrap();
+    let blobs = Arc::new(SealedBlobs::new(Arc::new(MemoryBlobs::default()), keys));
+    let admission = Admission { blobs, ..parts.admission(runners, ToolBook::builtin(), rules) };
     let key = authority_key();
     let root = KeyIntroduced {
         kid: key.kid().into(),

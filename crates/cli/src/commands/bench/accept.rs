@@ -15,12 +15,9 @@ use custody_contracts::messages::ReplyOutcome;
 use custody_contracts::unit::{Entrypoint, Start};
 use custody_domain::queue::{Caps, Policy, Rules};
 use custody_engine::authority::admission::Admission;
-use custody_engine::authority::approvals::Approvals;
-use custody_engine::authority::commands::Commands;
-use custody_engine::authority::grants::GrantDesk;
 use custody_engine::authority::launchers::Launchers;
 use custody_engine::authority::open::OpenDispatches;
-use custody_engine::authority::say::FollowUps;
+use custody_engine::authority::parts::Parts;
 use custody_engine::authority::workspaces::WorkspaceBook;
 use custody_engine::grants::Grants;
 use custody_engine::runners::Runners;
@@ -94,45 +91,23 @@ async fn prepare(
 ) -> CliResult<Bench> {
     let log: Arc<dyn Log> = Arc::new(JetLog::open(authority).await.map_err(failed)?);
     let signer = Arc::new(RoleKey::from_seed(Role::Authority, &crate::home::random::<32>()?));
-    let launchers = Launchers::default();
-    let workspaces = WorkspaceBook::default();
-    let grants = Grants::default();
-    let clock = Arc::new(SystemClock);
-    let follow_ups = FollowUps {
-        log: log.clone(),
-        signer: signer.clone(),
-        clock: clock.clone(),
-        launchers: launchers.clone(),
+    // What is measured is what an installation does: the words of every launch are sealed.
+    let keys: Arc<dyn SubjectKeys> =
+        Arc::new(SubjectKeyFiles::at(folder.join("subjects"), folder.join("subjects.age")));
+    let parts = Parts {
+        log,
+        signer,
+        clock: Arc::new(SystemClock),
+        launchers: Launchers::default(),
+        workspaces: WorkspaceBook::default(),
+        grants: Grants::default(),
+        open: OpenDispatches::default(),
         inputs: Arc::new(JetOutput::new(authority)),
-        grants: grants.clone(),
-        blobs: Arc::new(JetBlobs::new(authority)),
-    };
-    let desk = GrantDesk {
-        log: log.clone(),
-        signer: signer.clone(),
-        clock: clock.clone(),
-        launchers: launchers.clone(),
-        workspaces: workspaces.clone(),
-        grants: grants.clone(),
+        blobs: Arc::new(SealedBlobs::new(Arc::new(JetBlobs::new(authority)), keys.clone())),
+        keys,
         base: "https://custody.bench".to_owned(),
     };
-    let commands = Commands {
-        log: log.clone(),
-        signer: signer.clone(),
-        clock: clock.clone(),
-        launchers: launchers.clone(),
-        workspaces: workspaces.clone(),
-        follow_ups: follow_ups.clone(),
-        grants: desk,
-        approvals: Approvals {
-            log: log.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            blobs: Arc::new(JetBlobs::new(authority)),
-        },
-        tokens: None,
-        subjects: None,
-    };
+    let commands = parts.commands(None, None);
     let seed = server.launchers.get(LAUNCHER).ok_or_else(|| failed("the launcher has no key"))?;
     let registered = LauncherRegistered {
         launcher: LauncherId::parse(LAUNCHER).map_err(failed)?,
@@ -189,27 +164,7 @@ async fn prepare(
         waiting_max: usize::MAX,
         waiting_per_launcher_max: usize::MAX,
     };
-    let open = OpenDispatches::default();
-    let tools = ToolBook::builtin();
-    // What is measured is what an installation does: the words of every launch are sealed.
-    let keys: Arc<dyn SubjectKeys> =
-        Arc::new(SubjectKeyFiles::at(folder.join("subjects"), folder.join("subjects.age")));
-    let blobs = Arc::new(SealedBlobs::new(Arc::new(JetBlobs::new(authority)), keys.clone()));
-    let admission = Admission {
-        log,
-        signer,
-        clock,
-        launchers,
-        workspaces,
-        grants,
-        runners,
-        tools,
-        open,
-        rules,
-        follow_ups,
-        keys,
-        blobs,
-    };
+    let admission = parts.admission(runners, ToolBook::builtin(), rules);
     let bare = async_nats::jetstream::new(admin.client().clone());
     let stream = async_nats::jetstream::stream::Config {
         name: BARE_STREAM.to_owned(),
