@@ -2,90 +2,25 @@
 //! at the command line, and an installation that dies in between.
 
 use crate::grants::{misbehave, post, socket};
+use crate::peer::{Peer, tool};
 use crate::stack::{LOOK, Options, Stack};
 use custody_contracts::canonical::digest;
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 /// How long a card may take from one state to the next.
 const STATE_MAX: Duration = Duration::from_secs(60);
 
-/// An MCP server that sends mails: it remembers each.
-struct Peer {
-    url: String,
-    sent: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Peer {
-    async fn start() -> Peer {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-        let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let book = sent.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, book.clone()));
-            }
-        });
-        Peer { url, sent }
-    }
-
-    /// The arguments of every call that came.
-    fn sent(&self) -> Vec<Value> {
-        self.sent.lock().unwrap().clone()
-    }
-}
-
-/// One request and its answer; the connection ends with it.
-async fn answer(stream: TcpStream, sent: Arc<Mutex<Vec<Value>>>) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await?;
-        let lower = line.to_ascii_lowercase();
-        if let Some(value) = lower.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let result = match message["method"].as_str().unwrap_or_default() {
-        "initialize" => json!({ "protocolVersion": "2025-06-18", "capabilities": {} }),
-        "tools/list" => {
-            let text = json!({ "type": "string" });
-            let schema = json!({
-                "type": "object", "properties": { "to": text, "text": text }, "required": ["to", "text"],
-                "additionalProperties": false,
-            });
-            json!({ "tools": [{ "name": "send", "description": "Sends a mail.", "inputSchema": schema }] })
-        }
-        "tools/call" => {
-            sent.lock().unwrap().push(message["params"]["arguments"].clone());
-            json!({ "content": [{ "type": "text", "text": "sent" }], "isError": false })
-        }
-        _ => Value::Null,
-    };
-    let (status, body) = match message["id"].is_null() {
-        true => ("202 Accepted", String::new()),
-        false => ("200 OK", json!({ "jsonrpc": "2.0", "id": message["id"], "result": result }).to_string()),
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(format!("{head}{body}").as_bytes()).await
+/// The tool, as its server says it: both texts must be there, and nothing else.
+fn sends() -> Value {
+    let mut tool = tool("send", "Sends a mail.", &["to", "text"]);
+    tool["inputSchema"]["required"] = json!(["to", "text"]);
+    tool["inputSchema"]["additionalProperties"] = json!(false);
+    tool
 }
 
 /// An installation whose one upstream tool waits for a person, and a box that may call it in Jane's name.
@@ -97,7 +32,7 @@ struct Given {
 }
 
 async fn given(approval_ms: u64, env: &[(&str, &str)]) -> Given {
-    let peer = Peer::start().await;
+    let peer = Peer::start(sends()).await;
     let config = format!("[tools]\napproval_ms = {approval_ms}\n[tools.servers.mail]\nurl = {:?}\n", peer.url);
     let mut stack = Stack::prepared(Options { config: Some(config), ..Options::default() });
     let document = json!({

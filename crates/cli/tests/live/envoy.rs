@@ -4,6 +4,7 @@
 
 use crate::grants::{post, socket};
 use crate::ledger::count;
+use crate::peer::{reply, says, tool};
 use crate::stack::{LOOK, Options, Stack, cache, signal};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -131,16 +132,7 @@ impl Server {
 async fn answer(State(server): State<Arc<Server>>, headers: HeaderMap, body: String) -> Response {
     let message: Value = serde_json::from_str(&body).unwrap();
     server.0.lock().unwrap().push((headers, message.clone()));
-    let result = match message["method"].as_str().unwrap() {
-        "initialize" => json!({ "protocolVersion": "2025-06-18", "capabilities": {} }),
-        "tools/list" => json!({ "tools": [{
-            "name": "send", "description": "Sends a mail.",
-            "inputSchema": { "type": "object", "properties": { "to": { "type": "string" } } },
-        }] }),
-        "tools/call" => json!({ "content": [{ "type": "text", "text": "sent" }] }),
-        _ => return axum::http::StatusCode::ACCEPTED.into_response(),
-    };
-    axum::Json(json!({ "jsonrpc": "2.0", "id": message["id"], "result": result })).into_response()
+    reply(&message, &tool("send", "Sends a mail.", &["to"]), || Ok(says("sent")))
 }
 
 /// Where the gateway believes the wall to be: a test looks at its requests here, and keeps a call until it says go.

@@ -24,6 +24,7 @@ mod lifecycle;
 mod local_model;
 mod mcp;
 mod oidc;
+mod peer;
 mod projections;
 mod proof;
 mod refusals;

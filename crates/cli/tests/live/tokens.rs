@@ -3,11 +3,12 @@
 
 use crate::grants::{post, socket};
 use crate::ledger::count;
+use crate::peer::{reply, says, tool};
 use crate::stack::{Options, Stack};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::post as at_post;
 use custody_contracts::canonical::unhex;
 use custody_contracts::events::Role;
@@ -61,31 +62,19 @@ impl Mail {
 
 async fn answer(State(mail): State<Arc<Mail>>, headers: HeaderMap, body: String) -> Response {
     let message: Value = serde_json::from_str(&body).unwrap();
-    let reply =
-        |result: Value| axum::Json(json!({ "jsonrpc": "2.0", "id": message["id"], "result": result })).into_response();
-    match message["method"].as_str().unwrap() {
-        "initialize" => reply(json!({ "protocolVersion": "2025-06-18", "capabilities": {} })),
-        // An operator who accepts a definition has no dispatch, and so no token.
-        "tools/list" => reply(json!({ "tools": [{
-            "name": "send", "description": "Sends a mail.",
-            "inputSchema": { "type": "object", "properties": { "to": { "type": "string" } } },
-        }] })),
-        "tools/call" => match mail.caller(&headers) {
-            Ok(claims) if !mail.taken.lock().unwrap().insert(claims.jti.clone()) => {
-                StatusCode::UNAUTHORIZED.into_response()
-            }
-            Ok(claims) => {
-                let text = format!("sent for {}", claims.sub);
-                mail.told.lock().unwrap().push(claims);
-                reply(json!({ "content": [{ "type": "text", "text": text }] }))
-            }
-            Err(why) => {
-                mail.refused.lock().unwrap().push(why);
-                StatusCode::UNAUTHORIZED.into_response()
-            }
-        },
-        _ => StatusCode::ACCEPTED.into_response(),
-    }
+    // An operator who accepts a definition has no dispatch, and so no token.
+    reply(&message, &tool("send", "Sends a mail.", &["to"]), || {
+        let claims = mail.caller(&headers).map_err(|why| {
+            mail.refused.lock().unwrap().push(why);
+            StatusCode::UNAUTHORIZED
+        })?;
+        if !mail.taken.lock().unwrap().insert(claims.jti.clone()) {
+            return Err(StatusCode::UNAUTHORIZED);
+        }
+        let text = format!("sent for {}", claims.sub);
+        mail.told.lock().unwrap().push(claims);
+        Ok(says(&text))
+    })
 }
 
 struct Place {
