@@ -2,7 +2,7 @@
 //! links of boxes on other machines. Must never give a role another role's key: the runtime's signs links here.
 
 use crate::client::Target;
-use crate::config::{BackendKind, KubernetesConfig};
+use crate::config_runtime::{BackendKind, KubernetesConfig};
 use crate::error::{CliError, CliResult, exit};
 use crate::server::clock::SystemClock;
 use custody_contracts::canonical::hex;

@@ -2,7 +2,7 @@
 //! but the launcher's own, and never listen where nobody configured it.
 
 use crate::client::Target;
-use crate::config::BackendKind;
+use crate::config_runtime::BackendKind;
 use crate::error::{CliError, CliResult, exit};
 use crate::server::clock::SystemClock;
 use crate::server::web::{NatsAsks, NatsLauncher};

@@ -2,7 +2,7 @@
 //! `runtime` sees the container engine, only `gateway` the model's key, only `authority` the key that signs decisions.
 
 use crate::client::Target;
-use crate::config::BackendKind;
+use crate::config_runtime::BackendKind;
 use crate::error::{CliError, CliResult, exit};
 use crate::home::{boot_id, random};
 use crate::server::clock::SystemClock;

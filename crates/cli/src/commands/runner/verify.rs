@@ -9,7 +9,8 @@ use super::model::Model;
 use super::script::{Plan, Step};
 use super::{find, image_present};
 use crate::client::{Operator, Target};
-use crate::config::{Config, LocalModelConfig, PoolSection, RunnersConfig, RuntimeSection};
+use crate::config::{Config, LocalModelConfig, RunnersConfig};
+use crate::config_runtime::{PoolSection, RuntimeSection};
 use crate::error::{CliError, CliResult, exit};
 use crate::private::{self, Private};
 use crate::render::{Render, col, notice};
@@ -263,7 +264,7 @@ fn configuration(
             by_name: runners.into_iter().map(own).collect(),
         },
         runtime: RuntimeSection {
-            backend: crate::config::BackendKind::Docker,
+            backend: crate::config_runtime::BackendKind::Docker,
             http: None,
             kubernetes: None,
             pool: PoolSection::default(),

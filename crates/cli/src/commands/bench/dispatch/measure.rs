@@ -5,7 +5,7 @@ use super::bare::Bare;
 use super::cost::{cpu_seconds, parent, resident_mib};
 use super::{DispatchArgs, Row, Target, failed, quantile};
 use crate::commands::runner::engine;
-use crate::config::RuntimeSection;
+use crate::config_runtime::RuntimeSection;
 use crate::error::CliResult;
 use crate::render::notice;
 use custody_ports::containers::{BoxState, BoxStatus, Containers};

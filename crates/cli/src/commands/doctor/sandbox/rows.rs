@@ -2,7 +2,7 @@
 //! good that only one of the two says: a line of the probe that is missing is a failure.
 
 use super::Probed;
-use crate::config::RuntimeSection;
+use crate::config_runtime::RuntimeSection;
 use custody_contracts::isolation::{Isolation, Sockets};
 use custody_docker::seccomp;
 use custody_engine::runtime::Classes;
