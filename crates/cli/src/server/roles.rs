@@ -1,62 +1,38 @@
 //! Each role with its own connection, its own key and its own adapters. A role gets nothing that is another's: only
 //! `runtime` sees the container engine, only `gateway` the model's key, only `authority` the key that signs decisions.
 
+mod authority;
+mod gateway;
+mod runtime;
+
 use crate::client::Target;
-use crate::config_runtime::BackendKind;
 use crate::error::{CliError, CliResult, exit};
-use crate::home::{boot_id, random};
-use crate::server::clock::SystemClock;
-use crate::server::web::NatsAsks;
-use crate::server::{cluster, face, identity, outside, telemetry, web, workspaces};
-use custody_contracts::canonical::hex;
+use crate::home::boot_id;
+use crate::server::{telemetry, web};
 use custody_contracts::events::{KeyIntroduced, Kind, Role};
-use custody_docker::BindSlots;
-use custody_engine::authority::admission;
-use custody_engine::authority::commands::{self, Commands};
-use custody_engine::authority::erasing::SubjectDesk;
-use custody_engine::authority::issuing::{TokenDesk, TokenParts};
+use custody_engine::authority::commands::Commands;
 use custody_engine::authority::launchers::Launchers;
-use custody_engine::authority::notary::{self, Notary};
-use custody_engine::authority::open::OpenDispatches;
-use custody_engine::authority::parts::Parts;
-use custody_engine::authority::workspaces::WorkspaceBook;
 use custody_engine::checked::CheckedLog;
-use custody_engine::deciding::Decisions;
-use custody_engine::gateway::{self, Gateway};
-use custody_engine::grants::Grants;
-use custody_engine::inference::{Door, Models};
-use custody_engine::keys::KeyBook;
-use custody_engine::presenting::Presenter;
+use custody_engine::inference::Models;
 use custody_engine::projector::Projector;
-use custody_engine::runners::Runners;
-use custody_engine::runtime::{self, Classes, PoolConfig, Runtime, RuntimeConfig, SystemWorkspaces};
 use custody_engine::sealed::{OpenedLog, Opener, SealedBlobs};
 use custody_engine::tools::ToolBook;
-use custody_engine::upstream::{self, Upstreams};
 use custody_ledger::{Entity, Log, LogError, Sign};
-use custody_nats::{Connection, JetBlobs, JetLaunches, JetLog, JetOutput, NatsRequests};
+use custody_nats::{Connection, JetBlobs, JetLog, NatsRequests};
 use custody_ports::blobs::Blobs;
-use custody_ports::clock::Clock;
-use custody_ports::identity::{NoIdentity, WorkloadIdentity};
-use custody_ports::slots::Slots;
 use custody_ports::subjects::SubjectKeys;
 use custody_store::SledSnapshots;
 use custody_streams::accounts::ServiceUser;
-use custody_streams::subject::CONTENT_ALL;
 use custody_telemetry::Telemetry;
 use custody_trust::RoleKey;
 use custody_trust::issued::Names;
-use custody_trust::key::thumbprint;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How long a role waits until authority has introduced its key.
 const KEY_WAIT: Duration = Duration::from_secs(30);
-/// How long the gateway waits at its start for its identity. Without one it starts too, and calls that need it are refused.
-const IDENTITY_WAIT: Duration = Duration::from_secs(5);
 /// How long the other roles may take to end once one has failed.
 const STOP_MAX: Duration = Duration::from_secs(4);
 
@@ -185,307 +161,6 @@ impl Roles {
         }
     }
 
-    /// Starts authority: introduces keys, then admission, commands, notary.
-    pub(crate) async fn authority(&mut self, introduce: &[KeyIntroduced]) -> CliResult<Authority> {
-        let (connection, log) = self.log(ServiceUser::Authority).await?;
-        let key = self.key(Role::Authority)?;
-        let signer: Arc<dyn Sign> = key.clone();
-        let clock = Arc::new(SystemClock);
-        let launchers = Launchers::default();
-        let workspaces = WorkspaceBook::default();
-        let open = OpenDispatches::default();
-        let grants = Grants::default();
-        let parts = Parts {
-            log: log.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            launchers: launchers.clone(),
-            workspaces: workspaces.clone(),
-            grants: grants.clone(),
-            open: open.clone(),
-            inputs: Arc::new(JetOutput::new(&connection)),
-            blobs: self.blobs(&connection),
-            keys: self.keys.clone(),
-            base: issuer(&self.target.config.audit.origin),
-        };
-        let (desk, approvals) = (parts.desk(), parts.approvals());
-        let keys = KeyBook::default();
-        let subjects = SubjectDesk {
-            log: log.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            keys: self.keys.clone(),
-            book: keys.clone(),
-            grants: desk.clone(),
-        };
-        let tokens = TokenDesk::new(TokenParts {
-            log: log.clone(),
-            signer: signer.clone(),
-            clock: clock.clone(),
-            grants: grants.clone(),
-            keys: keys.clone(),
-            store: Arc::new(self.target.home.token_keys()),
-            names: self.names(),
-            audiences: upstream::audiences(&self.target.config.tools.servers),
-        });
-        let commands = parts.commands(Some(tokens.clone()), Some(subjects.clone()));
-        let own = KeyIntroduced {
-            kid: key.kid().to_owned(),
-            role: Role::Authority,
-            public_key: key.public_hex(),
-            instance: self.instance.clone(),
-        };
-        for event in std::iter::once(&own).chain(introduce) {
-            commands.introduce(event.clone()).await.map_err(|e| failed("introducing a key", e.message))?;
-        }
-        let (sender, caught_up) = tokio::sync::oneshot::channel();
-        let (book, cancel) = (launchers.clone(), self.cancel.clone());
-        let following = book.run(open.clone(), grants.clone(), keys, log.clone(), cancel, sender);
-        self.spawn("launchers", following);
-        if caught_up.await.is_err() {
-            return Err(self.first_end().await);
-        }
-        let cancel = self.cancel.clone();
-        self.spawn::<LogError>("erasing", async move {
-            subjects.run(cancel).await;
-            Ok(())
-        });
-        tokens.prepare_keys().await.map_err(CliError::from_doc)?;
-        let cancel = self.cancel.clone();
-        self.spawn::<LogError>("keys", async move {
-            tokens.retire_ended(cancel).await;
-            Ok(())
-        });
-        self.workspaces(&workspaces, &commands, log.clone(), signer).await?;
-        let runners = Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?;
-        let launches = JetLaunches::open(&connection).await.map_err(|e| failed("the LAUNCH stream", e))?;
-        let admission = parts.admission(runners, self.tools()?, self.target.config.queue.rules());
-        let cancel = self.cancel.clone();
-        self.spawn::<LogError>("grants", async move {
-            desk.end_fallen(cancel).await;
-            Ok(())
-        });
-        let (cancel, launches) = (self.cancel.clone(), Arc::new(launches));
-        self.spawn::<LogError>("admission", async move {
-            admission::run(admission, launches, cancel).await;
-            Ok(())
-        });
-        let requests =
-            NatsRequests::listen(&connection, &["command.>"], "authority").await.map_err(|e| failed("commands", e))?;
-        let (serving, cancel) = (commands.clone(), self.cancel.clone());
-        self.spawn::<LogError>("commands", async move {
-            commands::run(serving, Arc::new(requests), cancel).await;
-            Ok(())
-        });
-        let times: Arc<dyn Clock> = clock.clone();
-        let (copy, places) = outside::copies(&self.target, &log, &times, &self.cancel)?;
-        let stop = self.cancel.clone();
-        self.spawn::<LogError>("checkpoints outside", async move {
-            stop.cancelled().await;
-            for place in places {
-                if let Err(error) = place.await {
-                    tracing::error!(%error, "a place for checkpoints ended badly");
-                }
-            }
-            Ok(())
-        });
-        if let Some((authority, register, listener)) = identity::served(&self.target, &self.names())? {
-            self.spawn("identity", custody_identity::serve(authority, register, listener, self.cancel.clone()));
-        }
-        self.spawn("approvals", approvals.run(self.cancel.clone()));
-        let notary = Notary { log, key, clock, origin: self.target.config.audit.origin.clone(), copy };
-        self.spawn("notary", notary::run(notary, self.cancel.clone()));
-        Ok(Authority { launchers, commands })
-    }
-
-    /// Follows workspaces, records the proposals that runs leave, and registers the workspace that everybody begins with.
-    async fn workspaces(
-        &mut self,
-        book: &WorkspaceBook,
-        commands: &Commands,
-        log: Arc<dyn Log>,
-        signer: Arc<dyn Sign>,
-    ) -> CliResult {
-        let (sender, caught_up) = tokio::sync::oneshot::channel();
-        self.spawn("workspaces", book.clone().run(log.clone(), self.cancel.clone(), sender));
-        if caught_up.await.is_err() {
-            return Err(self.first_end().await);
-        }
-        let (reacting, cancel) = (book.clone(), self.cancel.clone());
-        self.spawn::<LogError>("proposals", async move {
-            reacting.open_proposals(log, signer, Arc::new(SystemClock), cancel).await;
-            Ok(())
-        });
-        if book.get(workspaces::DEFAULT).registered().is_some() {
-            return Ok(());
-        }
-        let body = workspaces::default_registration(&self.target)?;
-        let request = custody_ports::requests::Request {
-            subject: "command.workspace.register".into(),
-            bytes: serde_json::to_vec(&body)?,
-            reply_to: String::new(),
-        };
-        commands.carry_out(&request).await.map_err(CliError::from_doc)?;
-        Ok(())
-    }
-
-    /// Starts runtime.
-    pub(crate) async fn runtime(&mut self) -> CliResult {
-        let (connection, log) = self.log(ServiceUser::Runtime).await?;
-        let key = self.key(Role::Runtime)?;
-        self.wait_for_key(log.as_ref(), &key).await?;
-        let home = &self.target.home;
-        let section = &self.target.config.runtime;
-        let slots = BindSlots::below(&home.path("pool"));
-        let containers = cluster::containers(&self.target, key.clone(), slots.root()).await?;
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).containers =
-            Some((containers.clone(), self.instance.clone()));
-        let facts = containers.facts().await.map_err(|e| {
-            CliError::new(exit::UNREACHABLE, "ENGINE_UNREACHABLE", format!("no container engine: {e}"))
-                .hint(cluster::engine_hint(section.backend))
-        })?;
-        tracing::info!(
-            version = facts.version,
-            api = facts.api_version,
-            cgroup = facts.cgroup_version,
-            live_restore = facts.live_restore,
-            "container engine"
-        );
-        let classes = Classes::detect(&facts, &section.classes, section.isolation);
-        if classes.uid_offset > 0 {
-            // Made for the user of a box without remapping; without root it stays as it is, and a write is refused.
-            let owner = Some(classes.box_uid());
-            let _not_root = std::os::unix::fs::chown(home.path("workspaces/default"), owner, owner);
-        }
-        let blobs = self.blobs(&connection);
-        let face = face::face(
-            &self.target,
-            &self.instance,
-            &connection,
-            log.clone(),
-            blobs.clone(),
-            containers.clone(),
-            self.telemetry.as_ref(),
-        );
-        let face = face.await?;
-        let questions = NatsRequests::listen(&connection, &[CONTENT_ALL], "runtime")
-            .await
-            .map_err(|e| failed("questions about workspaces", e))?;
-        let runtime = Runtime {
-            log,
-            signer: key,
-            clock: Arc::new(SystemClock),
-            containers,
-            slots: (section.backend == BackendKind::Docker).then(|| Arc::new(slots) as Arc<dyn Slots>),
-            blobs,
-            output: Arc::new(JetOutput::new(&connection)),
-            workspaces: Arc::new(workspaces::open(&self.target, &connection)?),
-            content: Some(Arc::new(questions)),
-            config: RuntimeConfig {
-                instance: self.instance.clone(),
-                runs: home.path("runs"),
-                kept: home.path("kept"),
-                workspace_limits: self.target.config.workspaces.limits(),
-                system: SystemWorkspaces {
-                    bucket: self.target.config.workspaces.bucket(home),
-                    recipients: self.target.config.workspaces.recipients.clone(),
-                },
-                running_max: section.running_max,
-                caps: self.target.config.queue.caps(),
-                limits: section.limits(),
-                classes,
-                pool: PoolConfig { size: section.pool.size },
-            },
-        };
-        if let Some((face, listener)) = face {
-            self.spawn("runtime's face", face.run(listener, self.cancel.clone()));
-        }
-        self.spawn("runtime", runtime::run(runtime, self.cancel.clone()));
-        Ok(())
-    }
-
-    /// Starts gateway.
-    pub(crate) async fn gateway(&mut self) -> CliResult {
-        let (connection, log) = self.opened_log(ServiceUser::Gateway).await?;
-        let key = self.key(Role::Gateway)?;
-        self.wait_for_key(log.as_ref(), &key).await?;
-        let blobs = self.blobs(&connection);
-        let door = match &self.models {
-            Some(models) => Some(Door::new(models.clone(), blobs.clone()).map_err(|e| {
-                CliError::new(exit::USAGE, "MODEL_INVALID", format!("{e}")).hint("ops/custody.toml explains [model]")
-            })?),
-            None => None,
-        };
-        let identity = self.identity().await;
-        let home = &self.target.home;
-        let incarnation = hex(&random::<16>()?);
-        let presenter = Presenter {
-            asks: Arc::new(NatsAsks::new(&connection)),
-            jkt: thumbprint(key.verifying().as_bytes()),
-            signer: key.clone(),
-            clock: Arc::new(SystemClock),
-            keys: KeyBook::default(),
-            names: self.names(),
-            audiences: Arc::new(upstream::audiences(&self.target.config.tools.servers)),
-            incarnation: incarnation.clone(),
-            proofs: Arc::default(),
-        };
-        let servers = self.target.config.tools.servers(home);
-        let upstreams = Upstreams::new(&servers, Arc::new(home.secrets()), identity);
-        let upstreams = upstreams.map_err(|e| failed("upstream servers", e))?;
-        let gateway = Gateway {
-            grants: Grants::default(),
-            presenter: Some(presenter),
-            log,
-            signer: key,
-            clock: Arc::new(SystemClock),
-            output: telemetry::output(self.telemetry.as_ref(), Arc::new(JetOutput::new(&connection))),
-            blobs,
-            inputs: Arc::new(JetOutput::new(&connection)),
-            runners: Runners::read(&self.target.config.runners_folder()).map_err(|e| failed("runners", e))?,
-            approval_ms: self.target.config.tools.approval_ms,
-            incarnation,
-            tools: self.tools()?,
-            policy: Arc::new(self.target.config.tools.policy().map_err(|e| {
-                CliError::new(exit::USAGE, "POLICY_INVALID", e).hint("ops/custody.toml explains tools.policy")
-            })?),
-            upstreams: upstreams.clone(),
-            door,
-            runs: home.path("runs"),
-            instance: self.instance.clone(),
-            limits: self.target.config.runtime.limits(),
-            budgets: self.target.config.budgets.clone(),
-        };
-        if let Some((server, listener)) = cluster::link(&self.target, gateway.log.clone()).await? {
-            self.spawn("links", gateway::link::run(server, listener, self.cancel.clone()));
-        }
-        if let (Some(listener), Some(decisions)) = (decisions(&self.target).await?, Decisions::of(&gateway)) {
-            self.spawn("decisions", custody_authz::serve(decisions, listener, self.cancel.clone()));
-        }
-        let cancel = self.cancel.clone();
-        self.spawn("gateway", async move {
-            let ended = gateway::run(gateway, cancel).await;
-            // Servers that are processes here end with it.
-            upstreams.end().await;
-            ended
-        });
-        Ok(())
-    }
-
-    /// Who the gateway is to servers that ask for it.
-    async fn identity(&mut self) -> Arc<dyn WorkloadIdentity> {
-        let Some(source) = identity::source(&self.target) else { return Arc::new(NoIdentity) };
-        let (following, cancel) = (source.clone(), self.cancel.clone());
-        self.spawn::<LogError>("workload identity", async move {
-            following.run(cancel).await;
-            Ok(())
-        });
-        if let Err(error) = source.ready(IDENTITY_WAIT).await {
-            tracing::warn!(%error, "calls of servers that ask for the gateway's identity are refused until it has one");
-        }
-        Arc::new(source)
-    }
-
     /// The installation's names in its tokens.
     fn names(&self) -> Names {
         Names::of(&issuer(&self.target.config.audit.origin))
@@ -580,18 +255,6 @@ impl Roles {
         }
         result
     }
-}
-
-/// Where others ask for decisions, when somebody configured it.
-async fn decisions(target: &Target) -> CliResult<Option<TcpListener>> {
-    let Some(at) = target.config.gateway.decisions_listen else { return Ok(None) };
-    let listener = TcpListener::bind(at).await.map_err(|e| {
-        CliError::new(exit::CONFLICT, "DECISIONS_NOT_LISTENING", format!("{at}: {e}"))
-            .hint("[gateway] decisions_listen in the configuration")
-    })?;
-    // With port 0 nobody could know where it is.
-    std::fs::write(target.home.path("run/decisions"), listener.local_addr()?.to_string())?;
-    Ok(Some(listener))
 }
 
 /// Who signs grants, from the log's name: `custody.local/ledger` is `https://custody.local`.
