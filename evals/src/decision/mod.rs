@@ -2,16 +2,19 @@
 //! the recorded one. A refusal, another event or another field is a divergence. Nothing is executed.
 
 mod admission;
+mod compare;
+mod follow;
+mod launches;
 mod said;
 
 use crate::check::Check;
-use crate::diff::{FieldDiff, fields};
+use crate::diff::FieldDiff;
 use crate::slice::{Event, LaunchLine, Slice};
+use compare::compare;
 use custody_contracts::approval::{ApprovalEvent, ToolAwaiting};
 use custody_contracts::canonical::digest;
 use custody_contracts::events::{
-    CheckpointEvent, DispatchAdmitted, DispatchEvent, EffectEvent, KeyEvent, LaunchRef, LauncherEvent, LedgerEvent,
-    RunEvent,
+    CheckpointEvent, DispatchAdmitted, DispatchEvent, EffectEvent, KeyEvent, LauncherEvent, LedgerEvent, RunEvent,
 };
 use custody_contracts::grant::GrantEvent;
 use custody_contracts::ids::UnixMillis;
@@ -22,9 +25,6 @@ use custody_domain::approval::{ApprovalCommand, ApprovalState, Approvals, Decide
 use custody_domain::checkpoint::{CheckpointChain, CheckpointState};
 use custody_domain::dispatch::{Dispatch, DispatchCommand, DispatchState};
 use custody_domain::effect::{Effect, EffectCommand, EffectState};
-use custody_domain::events::{
-    OfCheckpoint, OfDispatch, OfEffect, OfGrant, OfKey, OfLauncher, OfRun, OfToken, OfWorkspace,
-};
 use custody_domain::grant::{Book, Facts, GrantCommand, GrantState, Grants, may_issue};
 use custody_domain::key::{Key, KeyCommand, KeyState};
 use custody_domain::launcher::{Launcher, LauncherCommand, LauncherState};
@@ -32,11 +32,8 @@ use custody_domain::run::{Run, RunCommand, RunState};
 use custody_domain::token::{Behind, Token, TokenCommand, TokenState, alone, approved_call, may_be_issued};
 use custody_domain::tool::{Approved, judge_again, wait_again};
 use custody_domain::workspace::{WorkspaceCommand, WorkspaceState, Workspaces};
-use custody_ledger::Decider;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 
 /// A decision that turned round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -394,166 +391,6 @@ impl States<'_> {
             ("correlation", Some(dispatch.to_owned())),
         ]
     }
-
-    /// An admission or a refusal, judged again from the bytes of its launch.
-    fn judged(&self, event: &Event, known: &LedgerEvent, at: &LaunchRef, out: &mut Decisions) -> Option<Divergence> {
-        *out.by_launch.entry(at.stream_seq).or_default() += 1;
-        let Some((line, launch)) = self.launches.get(&at.stream_seq) else {
-            return Some(divergence(event, format!("launch {}, which it decides, is not in the log", at.stream_seq)));
-        };
-        if *line > event.line {
-            return Some(divergence(event, format!("launch {} stands after its decision", at.stream_seq)));
-        }
-        let grants = (&self.book, time(event));
-        let judged = admission::judge(launch, &self.launchers, &self.workspaces, &self.dispatches, grants, known);
-        let judged = match judged {
-            Ok(judged) => judged,
-            Err(why) => return Some(divergence(event, why)),
-        };
-        let id = judged.dispatch.to_string();
-        let admits = matches!(judged.command, DispatchCommand::Admit(_));
-        let outcome = match &judged.command {
-            DispatchCommand::Refuse(e) => ["refused:", &e.reason].concat(),
-            DispatchCommand::Admit(_)
-            | DispatchCommand::RequestStop(_)
-            | DispatchCommand::FollowUp(_)
-            | DispatchCommand::RefuseFollowUp(_) => "admitted".to_owned(),
-        };
-        out.outcomes.entry(id.clone()).or_insert(outcome);
-        out.decided.insert((id.clone(), digest(&launch.bytes)));
-        let attribution = [
-            ("causation", Some(format!("launch/{}", launch.seq))),
-            ("correlation", Some(id.clone())),
-            ("launcher", Some(judged.launcher.to_string())),
-            ("subject", judged.subject),
-        ];
-        let now = state(&self.dispatches, &id);
-        let mut found = compare::<Dispatch>(event, known, &id, &now, judged.command, &attribution)?;
-        let admitted = matches!(known, LedgerEvent::Dispatch(DispatchEvent::Admitted(_)));
-        found.reversal = match (admitted, admits) {
-            (false, true) => Some(Reversal::RefusalToAllowed),
-            (true, false) => Some(Reversal::AllowedToRefusal),
-            _ => None,
-        };
-        Some(found)
-    }
-
-    /// What a launcher said to a dispatch, judged again from the bytes of its message.
-    fn said(&self, event: &Event, known: &LedgerEvent, at: &LaunchRef, out: &mut Decisions) -> Option<Divergence> {
-        *out.by_launch.entry(at.stream_seq).or_default() += 1;
-        let found = |what: String| Some(divergence(event, what));
-        let Some((line, launch)) = self.launches.get(&at.stream_seq) else {
-            return found(format!("message {}, which it decides, is not in the log", at.stream_seq));
-        };
-        if *line > event.line || at.digest != digest(&launch.bytes) {
-            return found(format!("message {} is not the one that was decided here", at.stream_seq));
-        }
-        let ended = |id: &str| matches!(self.runs.get(id), Some(RunState::Finished(_)));
-        let again = said::again(launch, &self.launchers, &self.dispatches, ended);
-        match (known, again) {
-            (LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(e)), Ok((follow_up, signature))) => {
-                let asked = self.admitted.get(e.dispatch.as_str());
-                let sealed = asked.is_some_and(|admitted| admitted.event.sealed.is_some());
-                let same = follow_up.dispatch == e.dispatch
-                    // Sealed words are named as they are kept: the digest needs a key that no log holds.
-                    && (sealed || digest(follow_up.text.as_bytes()) == e.digest)
-                    && Some(signature) == e.signature
-                    && e.by == at.launcher.as_str();
-                if same { None } else { found("what was said does not come out as recorded".into()) }
-            }
-            (LedgerEvent::Dispatch(DispatchEvent::FollowUpAccepted(_)), Err(code)) => {
-                let mut divergence = divergence(event, format!("what was said is refused now: {code}"));
-                divergence.reversal = Some(Reversal::AllowedToRefusal);
-                Some(divergence)
-            }
-            // Whether an id was used before is the dispatcher's own look, as with launches.
-            (LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)), _) if e.reason == "MESSAGE_ID_REUSED" => None,
-            (LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)), Err(code)) if code == e.reason => None,
-            (LedgerEvent::Dispatch(DispatchEvent::FollowUpRefused(e)), Err(code)) => {
-                found(format!("refused for {code}, not for {}", e.reason))
-            }
-            (_, Ok(_)) => {
-                let mut divergence = divergence(event, "what was said is accepted now");
-                divergence.reversal = Some(Reversal::RefusalToAllowed);
-                Some(divergence)
-            }
-            (_, Err(_)) => None,
-        }
-    }
-
-    fn follow(&mut self, event: &Event, known: &LedgerEvent) {
-        self.book.take_in(event.seq(), time(event), known);
-        match known.clone() {
-            LedgerEvent::Dispatch(e) => {
-                let id = match &e {
-                    DispatchEvent::Admitted(e) => {
-                        let admitted = Admitted {
-                            subject: e.unit.identity.subject.to_string(),
-                            launcher: e.launch.launcher.to_string(),
-                            event: e.clone(),
-                        };
-                        self.admitted.entry(e.dispatch.to_string()).or_insert(admitted);
-                        e.dispatch.to_string()
-                    }
-                    DispatchEvent::Refused(e) => e.dispatch.to_string(),
-                    DispatchEvent::StopRequested(e) => e.dispatch.to_string(),
-                    DispatchEvent::FollowUpAccepted(e) => e.dispatch.to_string(),
-                    DispatchEvent::FollowUpRefused(e) => e.message.to_string(),
-                };
-                evolve::<Dispatch>(&mut self.dispatches, id, &OfDispatch(e));
-            }
-            LedgerEvent::Run(e) => {
-                let id = match &e {
-                    RunEvent::Claimed(e) => e.dispatch.to_string(),
-                    RunEvent::Started(e) => e.dispatch.to_string(),
-                    RunEvent::Finished(e) => e.dispatch.to_string(),
-                };
-                evolve::<Run>(&mut self.runs, id, &OfRun(e));
-            }
-            LedgerEvent::Approval(e) => {
-                let (state, _) = self.approvals.remove(e.card()).unwrap_or_default();
-                self.approvals.insert(e.card().to_owned(), (state.after(&e), event.seq()));
-            }
-            LedgerEvent::Effect(e) => {
-                if let EffectEvent::ToolAwaiting(waits) = &e {
-                    self.waiting.insert(waits.card(), (**waits).clone());
-                }
-                evolve::<Effect>(&mut self.effects, e.entity_id(), &OfEffect(e));
-            }
-            LedgerEvent::Launcher(e) => {
-                let id = match &e {
-                    LauncherEvent::Registered(e) => e.launcher.to_string(),
-                    LauncherEvent::Rotated(e) => e.launcher.to_string(),
-                    LauncherEvent::Disabled(e) => e.launcher.to_string(),
-                };
-                evolve::<Launcher>(&mut self.launchers, id, &OfLauncher(e));
-            }
-            LedgerEvent::Key(e) => {
-                let id = match &e {
-                    KeyEvent::Introduced(e) => e.kid.clone(),
-                    KeyEvent::Retired(e) => e.kid.clone(),
-                    KeyEvent::TokenKey(e) => e.kid.clone(),
-                    KeyEvent::Subject(e) => SubjectKeyChanged::entity_id(&e.subject),
-                };
-                evolve::<Key>(&mut self.keys, id, &OfKey(e));
-            }
-            LedgerEvent::Checkpoint(e) => {
-                self.checkpoints = CheckpointChain::evolve(std::mem::take(&mut self.checkpoints), &OfCheckpoint(e));
-            }
-            LedgerEvent::Workspace(e) => {
-                let id = e.workspace().to_string();
-                evolve::<Workspaces>(&mut self.workspaces, id, &OfWorkspace(e));
-            }
-            LedgerEvent::Grant(e) => {
-                let id = e.grant().to_string();
-                evolve::<Grants>(&mut self.grants, id, &OfGrant(e));
-            }
-            LedgerEvent::Token(e) => {
-                let id = e.id().to_owned();
-                evolve::<Token>(&mut self.tokens, id, &OfToken(e));
-            }
-        }
-    }
 }
 
 /// The time of an event's envelope; the epoch when it cannot be read, at which no grant stands.
@@ -563,69 +400,4 @@ fn time(event: &Event) -> UnixMillis {
 
 fn state<S: Clone + Default>(states: &BTreeMap<String, S>, id: &str) -> S {
     states.get(id).cloned().unwrap_or_default()
-}
-
-fn evolve<D: Decider>(states: &mut BTreeMap<String, D::State>, id: String, event: &D::Event) {
-    let before = states.remove(&id).unwrap_or_default();
-    states.insert(id, D::evolve(before, event));
-}
-
-/// Decides one command and compares entity, type, data and the named envelope fields with what was recorded.
-fn compare<D>(
-    event: &Event,
-    known: &LedgerEvent,
-    entity: &str,
-    state: &D::State,
-    command: D::Command,
-    attribution: &[(&'static str, Option<String>)],
-) -> Option<Divergence>
-where
-    D: Decider,
-    D::Event: Into<LedgerEvent>,
-    D::Refusal: Display,
-{
-    let mut decided = match D::decide(state, command) {
-        Ok(events) => events,
-        Err(refusal) => return Some(divergence(event, format!("the decider refuses it now: {refusal}"))),
-    };
-    let computed: LedgerEvent = match (decided.pop(), decided.is_empty()) {
-        (None, _) => return Some(divergence(event, "the decider finds nothing to do: it was decided before")),
-        (Some(one), true) => one.into(),
-        (Some(_), false) => return Some(divergence(event, format!("the decider gives {} events", decided.len() + 1))),
-    };
-    let kind = computed.names().0;
-    let recorded_fields = attribution.iter().map(|(name, _)| (*name, text(&event.value, name)));
-    let recorded = document(&event.recorded.entity.id, known, recorded_fields);
-    let computed = document(entity, &computed, attribution.iter().cloned());
-    if recorded == computed {
-        return None;
-    }
-    let what = match known.names().0 == kind {
-        true => format!("{kind} does not come out as recorded"),
-        false => format!("{} comes out as {kind}", event.kind()),
-    };
-    let mut found = divergence(event, what);
-    found.fields = fields(&recorded, &computed);
-    Some(found)
-}
-
-fn text(event: &Value, name: &str) -> Option<String> {
-    event.get(name).and_then(Value::as_str).map(str::to_owned)
-}
-
-fn document(
-    entity: &str,
-    event: &LedgerEvent,
-    attribution: impl Iterator<Item = (&'static str, Option<String>)>,
-) -> Value {
-    let mut map = Map::new();
-    map.insert("entity".into(), json!(entity));
-    map.insert("type".into(), json!(event.names().0));
-    map.insert("data".into(), event.to_value().unwrap_or_default());
-    for (name, value) in attribution {
-        if let Some(value) = value {
-            map.insert(name.into(), Value::String(value));
-        }
-    }
-    Value::Object(map)
 }
