@@ -18,6 +18,8 @@ mod stdio;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_endpoint;
+#[cfg(test)]
 mod tests_exchange;
 mod tls;
 mod told;

@@ -1,55 +1,13 @@
 //! A token endpoint over real HTTP, and what is made of its answers: what it is shown, what is tried again, what is said.
 
+use super::tests_endpoint::{Peer, Says, says};
 use super::*;
 use custody_ports::identity::NoIdentity;
 use custody_ports::secrets::SecretError;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use rstest::rstest;
-use std::collections::VecDeque;
-use std::sync::Mutex as Std;
 
 const ASSERTION: &str = "head.claims.signature";
 const GOOD: &str = r#"{"access_token":"of-the-realm","token_type":"Bearer","expires_in":60,"scope":"crm"}"#;
-
-/// What the endpoint says to one request.
-#[derive(Debug, Clone)]
-enum Says {
-    Answer(u16, String),
-    Break,
-    Nothing,
-}
-
-fn says(status: u16, text: &str) -> Vec<Says> {
-    vec![Says::Answer(status, text.to_owned())]
-}
-
-#[derive(Debug, Default)]
-struct Peer {
-    says: Std<VecDeque<Says>>,
-    /// Path, authorization and body of each request.
-    asked: Std<Vec<(String, String, String)>>,
-}
-
-async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let (head, body) = request.into_parts();
-    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    assert_eq!(head.headers["content-type"], "application/x-www-form-urlencoded");
-    let shown = head.headers["authorization"].to_str().unwrap().to_owned();
-    peer.asked.lock().unwrap().push((head.uri.path().to_owned(), shown, body));
-    let says = peer.says.lock().unwrap().pop_front();
-    match says {
-        None => Ok(Response::new(Full::new(GOOD.into()))),
-        Some(Says::Answer(status, text)) => {
-            let builder = Response::builder().status(status).header("location", "/elsewhere");
-            Ok(builder.body(Full::new(text.into())).unwrap())
-        }
-        Some(Says::Break) => Err(std::io::ErrorKind::ConnectionAborted.into()),
-        Some(Says::Nothing) => std::future::pending().await,
-    }
-}
 
 struct Kept;
 
@@ -84,20 +42,9 @@ struct Stand {
 
 impl Stand {
     async fn new(says: Vec<Says>, change: impl FnOnce(&mut ServerConfig)) -> Stand {
-        let peer = Arc::new(Peer { says: Std::new(says.into()), ..Peer::default() });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut config = config(listener.local_addr().unwrap());
+        let (peer, at) = Peer::start(says, |_| (200, GOOD.to_owned())).await;
+        let mut config = config(at);
         change(&mut config);
-        let serving = peer.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let peer = serving.clone();
-                let service = hyper::service::service_fn(move |request| answer(peer.clone(), request));
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-                );
-            }
-        });
         let servers = BTreeMap::from([("crm".to_owned(), config)]);
         Stand { peer, upstreams: Upstreams::new(&servers, Arc::new(Kept), Arc::new(NoIdentity)).unwrap() }
     }
@@ -108,7 +55,7 @@ impl Stand {
     }
 
     fn asked(&self) -> usize {
-        self.peer.asked.lock().unwrap().len()
+        self.peer.count()
     }
 }
 
@@ -158,7 +105,7 @@ async fn each_answer_has_its_name_and_is_asked_for_once(
     let told = stand.shown().await;
     assert_eq!(told.as_ref().map_or_else(|no| no.code, |_| "ok"), expected, "{told:?}");
     assert_eq!(stand.asked(), asked);
-    assert!(stand.peer.asked.lock().unwrap().iter().all(|(path, ..)| path == "/token"), "no redirect is followed");
+    assert!(stand.peer.followed_nowhere(), "no redirect is followed");
     assert_eq!(stand.shown().await.unwrap(), "of-the-realm", "beside it the honest one");
 }
 

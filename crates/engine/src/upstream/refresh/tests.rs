@@ -3,15 +3,12 @@
 
 use super::*;
 use crate::upstream::tests::{Says as Tool, Stand as Tools};
+use crate::upstream::tests_endpoint::{Peer, Says, says};
 use crate::upstream::{Came, ServerConfig, check};
 use custody_ports::secrets::SecretError;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Mutex as Std;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
@@ -20,32 +17,15 @@ const REF: &str = "secret://mail/refresh";
 /// How long anything may take that happens by itself.
 const HAPPENS_MAX: Duration = Duration::from_secs(30);
 
-/// What the endpoint says to one request.
-#[derive(Debug, Clone)]
-enum Says {
-    Answer(u16, String),
-    /// The honest answer, once it is let go.
-    Held(Arc<Notify>),
-    Break,
-    Nothing,
-}
-
-fn says(status: u16, text: &str) -> Vec<Says> {
-    vec![Says::Answer(status, text.to_owned())]
-}
-
-#[derive(Debug)]
-struct Peer {
-    says: Std<VecDeque<Says>>,
+/// What an honest endpoint gives.
+struct Grants {
     /// The refresh token that is good, and how many answers were given.
     good: Std<(String, usize)>,
     /// Whether a new one is given each time, and the old one is good no more.
     rotates: bool,
-    /// Path, authorization and body of each request.
-    asked: Std<Vec<(String, String, String)>>,
 }
 
-impl Peer {
+impl Grants {
     fn honest(&self, body: &str) -> (u16, String) {
         let mut good = self.good.lock().unwrap();
         let shown = body.split('&').find_map(|pair| pair.strip_prefix("refresh_token=")).unwrap_or_default();
@@ -61,27 +41,6 @@ impl Peer {
         }
         (200, given.to_string())
     }
-}
-
-async fn answer(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let (head, body) = request.into_parts();
-    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    assert_eq!(head.headers["content-type"], "application/x-www-form-urlencoded");
-    let shown = head.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
-    peer.asked.lock().unwrap().push((head.uri.path().to_owned(), shown, body.clone()));
-    let says = peer.says.lock().unwrap().pop_front();
-    let (status, text) = match says {
-        None => peer.honest(&body),
-        Some(Says::Answer(status, text)) => (status, text),
-        Some(Says::Held(until)) => {
-            until.notified().await;
-            peer.honest(&body)
-        }
-        Some(Says::Break) => return Err(std::io::ErrorKind::ConnectionAborted.into()),
-        Some(Says::Nothing) => std::future::pending().await,
-    };
-    let builder = Response::builder().status(status).header("location", "/elsewhere");
-    Ok(builder.body(Full::new(text.into())).unwrap())
 }
 
 /// Secrets that can be changed, unless the disk is full.
@@ -121,6 +80,7 @@ impl Secrets for Store {
 
 struct Stand {
     peer: Arc<Peer>,
+    grants: Arc<Grants>,
     store: Arc<Store>,
     config: OauthConfig,
     refresh: Arc<Refresh>,
@@ -132,31 +92,21 @@ impl Stand {
     }
 
     async fn with(rotates: bool, says: Vec<Says>, ms: u64, change: impl FnOnce(&mut OauthConfig)) -> Stand {
-        let good = Std::new(("refresh-0".to_owned(), 0));
-        let peer = Arc::new(Peer { says: Std::new(says.into()), good, rotates, asked: Std::default() });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grants = Arc::new(Grants { good: Std::new(("refresh-0".to_owned(), 0)), rotates });
+        let honest = grants.clone();
+        let (peer, at) = Peer::start(says, move |body| honest.honest(body)).await;
         let mut config: OauthConfig = serde_json::from_value(json!({
-            "token_url": format!("http://{}/token", listener.local_addr().unwrap()),
+            "token_url": format!("http://{at}/token"),
             "client_id": "custody-gw", "client_secret_ref": "secret://mail/client", "refresh_ref": REF,
             "scope": "mail read",
         }))
         .unwrap();
         change(&mut config);
-        let serving = peer.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let peer = serving.clone();
-                let service = hyper::service::service_fn(move |request| answer(peer.clone(), request));
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-                );
-            }
-        });
         let store = Arc::new(Store::default());
         store.set(REF, "refresh-0");
         store.set("secret://mail/client", "s:canary%");
         let refresh = Refresh::new(&config, ms, store.clone()).unwrap();
-        Stand { peer, store, config, refresh }
+        Stand { peer, grants, store, config, refresh }
     }
 
     /// As after a restart of the gateway.
@@ -178,7 +128,7 @@ impl Stand {
     }
 
     fn asked(&self) -> usize {
-        self.peer.asked.lock().unwrap().len()
+        self.peer.count()
     }
 
     /// As if the token were as old as it may be.
@@ -240,7 +190,7 @@ async fn a_refresh_token_gives_one_access_token_until_shortly_before_its_end() {
 async fn another_refresh_token_counts_from_the_next_call_on_and_so_does_none() {
     let stand = Stand::new(false, Vec::new()).await;
     assert_eq!(stand.told().await, "access-1");
-    stand.peer.good.lock().unwrap().0 = "of-somebody-else".into();
+    stand.grants.good.lock().unwrap().0 = "of-somebody-else".into();
     stand.store.set(REF, "of-somebody-else");
     assert_eq!((stand.told().await.as_str(), stand.asked()), ("access-2", 2));
     assert_eq!((stand.told().await.as_str(), stand.asked()), ("access-2", 2));
@@ -365,7 +315,7 @@ async fn an_answer_that_is_no_token_has_its_name_and_a_pause(#[case] says: Vec<S
         stand.over().await;
     }
     assert_eq!((stand.told().await.as_str(), stand.asked()), ("access-1", 2));
-    assert!(stand.peer.asked.lock().unwrap().iter().all(|(path, ..)| path == "/token"), "no redirect is followed");
+    assert!(stand.peer.followed_nowhere(), "no redirect is followed");
 }
 
 #[tokio::test]
@@ -435,7 +385,7 @@ async fn a_token_that_the_server_of_tools_does_not_take_is_asked_for_anew_but_no
 async fn a_server_of_tools_is_shown_the_access_token_and_nothing_else() {
     let stand = Stand::with(false, Vec::new(), 20_000, |_| {}).await;
     // The secrets of the server of tools know one reference, whose value is the one that the endpoint takes.
-    *stand.peer.good.lock().unwrap() = ("t4-canary-key".to_owned(), 0);
+    *stand.grants.good.lock().unwrap() = ("t4-canary-key".to_owned(), 0);
     let oauth = OauthConfig { client_secret_ref: None, refresh_ref: "secret://mail".into(), ..stand.config.clone() };
     let tools = Tools::new(|config| {
         config.cred_ref = None;
