@@ -18,7 +18,7 @@ pub const RESULT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The longest audience, in bytes. Source: contract identity.v1, `Audience`.
 const AUDIENCE_BYTES_MAX: usize = 512;
-/// The longest id of a client, and of a person at an authorization server, in bytes. Source: contract token.v1.
+/// The longest id of a client, of a server and of a person at an authorization server, in bytes. Source: contract token.v1.
 const ID_BYTES_MAX: usize = 255;
 /// The longest scope that is asked for, in bytes.
 const SCOPE_BYTES_MAX: usize = 1_024;
@@ -62,7 +62,8 @@ pub struct ServerConfig {
     #[serde(default)]
     pub audience: Option<String>,
     /// The authorization server of others whose tokens it takes. Each request for a dispatch carries an access token that
-    /// was given for an assertion of the token service (RFC 7523), for tools that name no secret of their own.
+    /// was given for an assertion of the token service (RFC 7523), and exchanged there for one of its own audience where that is
+    /// named (RFC 8693), for tools that name no secret of their own.
     #[serde(default)]
     pub exchange: Option<ExchangeConfig>,
     /// The authorization server of others that gave an operator a refresh token. Each request carries an access token that
@@ -99,6 +100,10 @@ pub struct ExchangeConfig {
     /// The scope that is asked for there; absent: what the client has by default.
     #[serde(default)]
     pub scope: Option<String>,
+    /// How the server of tools is called there. When it is given, the token for the assertion is shown to nobody but exchanged
+    /// for one of this audience alone (RFC 8693); `scope` is asked for both times.
+    #[serde(default)]
+    pub audience: Option<String>,
     /// Person, and their id there. Absent: everybody has the same id there. Who is not in it gets no assertion.
     #[serde(default)]
     pub users: Option<BTreeMap<String, String>>,
@@ -211,8 +216,15 @@ pub fn check(servers: &Servers) -> Result<(), ServersError> {
                 "a server has a secret (cred_ref) or tokens (audience, exchange or oauth), not two of them".into()
             );
         }
-        if let Some(why) = server.exchange.as_ref().and_then(|at| wrong(at).err()) {
-            return bad(format!("exchange.{why}"));
+        if let Some(at) = &server.exchange {
+            if let Err(why) = wrong(at) {
+                return bad(format!("exchange.{why}"));
+            }
+            let others = servers.iter().filter(|(other, _)| *other != name);
+            let mut others = others.filter_map(|(_, other)| other.exchange.as_ref());
+            if at.audience.is_some() && others.any(|other| other.issuer == at.issuer && other.audience == at.audience) {
+                return bad("exchange.audience is another server's too: a token must be of use at one alone".into());
+            }
         }
         if let Some(why) = server.oauth.as_ref().and_then(|at| wrong_oauth(at).err()) {
             return bad(format!("oauth.{why}"));
@@ -344,6 +356,14 @@ fn wrong(at: &ExchangeConfig) -> Result<(), String> {
         return Err("issuer is not a URI of the form https://host/path".to_owned());
     }
     wrong_client(&at.token_url, &at.client_id, Some(&at.client_secret_ref), at.scope.as_deref())?;
+    if let Some(audience) = &at.audience {
+        if !is_id(audience) {
+            return Err("audience is 1 to 255 visible characters".to_owned());
+        }
+        if *audience == at.client_id {
+            return Err("audience is the gateway itself (client_id): it names the server of tools".to_owned());
+        }
+    }
     let users = at.users.iter().flatten();
     if let Some((person, _)) = users.clone().find(|(_, id)| !is_id(id)) {
         return Err(format!("users.{person} is not 1 to 255 visible characters"));

@@ -39,6 +39,8 @@ pub(super) struct Given {
     expires_in: Value,
     #[serde(default)]
     refresh_token: Value,
+    #[serde(default)]
+    issued_token_type: Value,
 }
 
 /// An answer that is none.
@@ -130,6 +132,11 @@ impl Given {
     /// How long the token is good, in seconds, where that is said.
     pub(super) fn expires_in(&self) -> Option<u64> {
         self.expires_in.as_u64()
+    }
+
+    /// What kind of token an exchange gave, where that is said. Source: RFC 8693, section 2.2.1.
+    pub(super) fn issued_token_type(&self) -> Option<&str> {
+        self.issued_token_type.as_str()
     }
 }
 
