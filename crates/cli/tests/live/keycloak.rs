@@ -1,6 +1,9 @@
 //! A call goes out to a server of tools behind somebody else's authorization server, a real Keycloak: it gives its own access
-//! token for an assertion of our token service (RFC 7523), and the server verifies that with Keycloak's keys and nothing
-//! else. `ops/trust/setup` fetches Keycloak; without it this test fails.
+//! token for an assertion of our token service (RFC 7523), exchanged there for one of one audience where that is asked for
+//! (RFC 8693), and the server verifies that with Keycloak's keys and nothing else. `ops/trust/setup` fetches Keycloak; without
+//! it this test fails.
+
+mod audience;
 
 use crate::grants::{misbehave, post, socket};
 use crate::ledger::{Event, count};
@@ -32,7 +35,7 @@ use tokio::time::Instant;
 
 /// How long Keycloak may take to be ready, and to end.
 const KEYCLOAK_MAX: Duration = Duration::from_secs(300);
-/// The server of tools, as Keycloak's tokens name it. Source: ops/trust/keycloak/realm.json, as the three after it.
+/// A server of tools, as Keycloak's tokens name it. Source: ops/trust/keycloak/realm.json, as the three after it.
 const CRM: &str = "https://crm.test/mcp";
 const CLIENT: &str = "custody";
 /// Jane: how Keycloak calls her, and how it knows her from us.
@@ -112,7 +115,9 @@ type RsaKey = (Vec<u8>, Vec<u8>);
 
 /// A server of tools that was told Keycloak's keys once and asks nobody.
 #[derive(Default)]
-struct Crm {
+struct Server {
+    /// How tokens for it name it.
+    audience: &'static str,
     issuer: String,
     /// By `kid`.
     keys: Mutex<BTreeMap<String, RsaKey>>,
@@ -129,7 +134,7 @@ fn part(token: &str, n: usize) -> Value {
     serde_json::from_slice(&raw(token.split('.').nth(n).unwrap_or_default())).unwrap_or_default()
 }
 
-impl Crm {
+impl Server {
     /// Whose token this is, or why it is nobody's.
     fn verified(&self, token: &str) -> Result<Value, &'static str> {
         let (head, claims) = (part(token, 0), part(token, 1));
@@ -143,7 +148,7 @@ impl Crm {
         good.verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &raw(signature)).map_err(|_| "signature")?;
         match () {
             () if claims["iss"] != self.issuer => Err("issuer"),
-            () if claims["aud"] != CRM => Err("audience"),
+            () if claims["aud"] != self.audience => Err("audience"),
             () if claims["azp"] != CLIENT => Err("client"),
             () if claims["exp"].as_u64() <= Some(now()) => Err("expired"),
             () => Ok(claims),
@@ -158,7 +163,7 @@ impl Crm {
     }
 }
 
-async fn answer(State(crm): State<Arc<Crm>>, headers: HeaderMap, body: String) -> Response {
+async fn answer(State(server): State<Arc<Server>>, headers: HeaderMap, body: String) -> Response {
     let message: Value = serde_json::from_str(&body).unwrap();
     let reply =
         |result: Value| axum::Json(json!({ "jsonrpc": "2.0", "id": message["id"], "result": result })).into_response();
@@ -169,14 +174,14 @@ async fn answer(State(crm): State<Arc<Crm>>, headers: HeaderMap, body: String) -
             "name": "read", "description": "Reads the caller's customers.",
             "inputSchema": { "type": "object", "properties": {} },
         }] })),
-        "tools/call" => match crm.caller(&headers) {
+        "tools/call" => match server.caller(&headers) {
             Ok(claims) => {
                 let text = format!("customers of {}", claims["sub"].as_str().unwrap());
-                crm.told.lock().unwrap().push(claims);
+                server.told.lock().unwrap().push(claims);
                 reply(json!({ "content": [{ "type": "text", "text": text }] }))
             }
             Err(why) => {
-                crm.refused.lock().unwrap().push(why.to_owned());
+                server.refused.lock().unwrap().push(why.to_owned());
                 StatusCode::UNAUTHORIZED.into_response()
             }
         },
@@ -193,7 +198,9 @@ pub(crate) fn escaped(text: &str) -> String {
 struct Place {
     keycloak: Keycloak,
     stack: Stack,
-    crm: Arc<Crm>,
+    crm: Arc<Server>,
+    erp: Arc<Server>,
+    hr: Arc<Server>,
     http: reqwest::Client,
 }
 
@@ -202,53 +209,65 @@ impl Place {
         // Keycloak takes no port 0 that it would tell; the one found here is free, and it says so when it is not.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let issuer = format!("http://127.0.0.1:{port}/realms/custody");
-        let crm = Arc::new(Crm { issuer: issuer.clone(), ..Crm::default() });
+        let of = |audience| Arc::new(Server { audience, issuer: issuer.clone(), ..Server::default() });
+        let (crm, erp, hr) = (of(CRM), of(audience::ERP), of(audience::HR));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        let app = Router::new().route("/mcp", at_post(answer)).with_state(crm.clone());
+        let (mut app, mut config) = (Router::new(), String::new());
+        let own = format!("scope = \"crm\"\nusers = {{ u_jane = {JANE_HERE:?}, u_bob = \"nobody-there\" }}");
+        let one = audience::written;
+        let all = [("crm", &crm, own), ("erp", &erp, one(audience::ERP)), ("hr", &hr, one(audience::NOT_OURS))];
+        for (name, server, own) in all {
+            app = app.route(&format!("/{name}"), at_post(answer).with_state(server.clone()));
+            config.push_str(&format!(
+                "[tools.servers.{name}]\nurl = \"http://{at}/{name}\"\n[tools.servers.{name}.exchange]\n\
+                 issuer = {issuer:?}\ntoken_url = \"{issuer}/protocol/openid-connect/token\"\n\
+                 client_id = {CLIENT:?}\nclient_secret_ref = {SECRET_REF:?}\n{own}\n"
+            ));
+        }
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        let config = format!(
-            "[tools.servers.crm]\nurl = \"http://{at}/mcp\"\n[tools.servers.crm.exchange]\nissuer = {issuer:?}\n\
-             token_url = \"{issuer}/protocol/openid-connect/token\"\nclient_id = {CLIENT:?}\n\
-             client_secret_ref = {SECRET_REF:?}\nscope = \"crm\"\n\
-             users = {{ u_jane = {JANE_HERE:?}, u_bob = \"nobody-there\" }}\n"
-        );
         let stack = Stack::with(Options { config: Some(config), ..Options::default() }).await;
         let jwks = format!("{}/.well-known/jwks.json", stack.up_file()["http_url"].as_str().unwrap());
-        let keycloak = Keycloak::start(port, &jwks, stack.home(), &[]);
+        let keycloak =
+            Keycloak::start(port, &jwks, stack.home(), &[("CUSTODY_SERVER_SECRET", audience::SERVER_SECRET)]);
         // Another test may have done this already, with the same.
         let _there = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let place = Place { keycloak, stack, crm, http };
+        let place = Place { keycloak, stack, crm, erp, hr, http };
         place.operated().await;
         place
     }
 
-    /// What an operator does: the client's secret, the tool, three persons' grants.
+    /// What an operator does: the client's secret, and the tools.
     async fn operated(&self) {
         let file = self.stack.home().join("client.secret");
         std::fs::write(&file, SECRET).unwrap();
         let mut set = self.stack.command(&["secret", "set", SECRET_REF]);
         crate::stack::ran(set.stdin(File::open(&file).unwrap())).await.ended(0);
-        let document = json!({
-            "name": TOOL, "scope": "crm:read", "grant": "auto", "transport": "mcp", "mcp_server": "crm",
-            "barriers": [], "effect": "read", "idempotent": true, "constraints": [],
-        });
-        let file = self.stack.home().join("crm__read.json");
-        std::fs::write(&file, document.to_string()).unwrap();
-        self.stack.ok(&["tool", "add", file.to_str().unwrap()]).await;
-        self.stack.ok(&["tool", "accept", TOOL]).await;
+        for server in ["crm", "erp", "hr"] {
+            let tool = format!("{server}__read");
+            let document = json!({
+                "name": tool, "scope": format!("{server}:read"), "grant": "auto", "transport": "mcp",
+                "mcp_server": server, "barriers": [], "effect": "read", "idempotent": true, "constraints": [],
+            });
+            let file = self.stack.home().join(format!("{tool}.json"));
+            std::fs::write(&file, document.to_string()).unwrap();
+            self.stack.ok(&["tool", "add", file.to_str().unwrap()]).await;
+            self.stack.ok(&["tool", "accept", &tool]).await;
+        }
     }
 
-    /// A dispatch of somebody's that runs and may read, and the grant that it rests on.
-    async fn dispatch(&self, person: &str) -> (String, String) {
-        let grant = self.stack.grant(person, "cli", &["--tool", TOOL]).await;
-        let dispatch = self.stack.launch(&misbehave("silent", &["--as", person, "--tool", TOOL])).await;
+    /// A dispatch of somebody's that runs and may call some tools, and the grant that it rests on.
+    async fn dispatch(&self, person: &str, tools: &[&str]) -> (String, String) {
+        let named: Vec<&str> = tools.iter().flat_map(|tool| ["--tool", *tool]).collect();
+        let grant = self.stack.grant(person, "cli", &named).await;
+        let asked = [&["--as", person], named.as_slice()].concat();
+        let dispatch = self.stack.launch(&misbehave("silent", &asked)).await;
         self.stack.running(&dispatch).await;
         (dispatch, grant)
     }
 
-    /// The server of tools is told Keycloak's keys.
+    /// The servers of tools are told Keycloak's keys.
     async fn publish(&self) {
         let certs = format!("{}/protocol/openid-connect/certs", self.keycloak.url);
         let set = self.http.get(certs).send().await.unwrap().bytes().await.unwrap();
@@ -257,15 +276,22 @@ impl Place {
         let signs = |key: &&Value| key["use"] == "sig" && key["kty"] == "RSA";
         let all = set["keys"].as_array().unwrap().iter().filter(signs);
         let all = all.map(|key| (text(key, "kid"), (raw(&text(key, "n")), raw(&text(key, "e")))));
-        *self.crm.keys.lock().unwrap() = all.collect();
+        let all: BTreeMap<String, RsaKey> = all.collect();
+        for server in [&self.crm, &self.erp, &self.hr] {
+            server.keys.lock().unwrap().clone_from(&all);
+        }
     }
 
     /// What the agent of a dispatch does: it has a socket and no token.
-    async fn read(&self, dispatch: &str) -> Value {
+    async fn call(&self, dispatch: &str, tool: &str) -> Value {
         let call = json!({
-            "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": TOOL, "arguments": {} },
+            "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": {} },
         });
         post(&socket(&self.stack, dispatch), "/mcp", &call).await
+    }
+
+    async fn read(&self, dispatch: &str) -> Value {
+        self.call(dispatch, TOOL).await
     }
 
     /// A proof of the gateway's own key.
@@ -323,10 +349,15 @@ impl Place {
             ("client_id", CLIENT),
             ("client_secret", secret),
         ];
-        let body = form.map(|(name, value)| format!("{name}={}", escaped(value))).join("&");
+        self.form(&form).await
+    }
+
+    /// Sends a form to Keycloak's token endpoint.
+    async fn form(&self, form: &[(&str, &str)]) -> (u16, Value) {
+        let pairs: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
         let request = self.http.post(format!("{}/protocol/openid-connect/token", self.keycloak.url));
-        let answer =
-            request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await.unwrap();
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(pairs.join("&"));
+        let answer = request.send().await.unwrap();
         (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
     }
 }
@@ -380,9 +411,10 @@ impl Sign for Posing {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_behind_keycloak_is_called_as_the_person_and_by_nobody_else() {
     let mut place = Place::new().await;
-    let (jane, grant) = place.dispatch("u_jane").await;
-    let (bob, _) = place.dispatch("u_bob").await;
-    let (carol, _) = place.dispatch("u_carol").await;
+    let (jane, grant) = place.dispatch("u_jane", &[TOOL]).await;
+    let (bob, _) = place.dispatch("u_bob", &[TOOL]).await;
+    let (carol, _) = place.dispatch("u_carol", &[TOOL]).await;
+    let (ada, _) = place.dispatch("u_ada", &audience::TOOLS).await;
     let http = place.http.clone();
     place.keycloak.ready(&http).await;
     place.publish().await;
@@ -396,6 +428,8 @@ async fn a_server_behind_keycloak_is_called_as_the_person_and_by_nobody_else() {
         assert!(told.contains(code) && told.contains(why), "{told}");
     }
     controls(&place, &jane).await;
+    audience::called(&place, &ada).await;
+    audience::controls(&place).await;
     assert_eq!(said(&place.read(&jane).await), format!("customers of {JANE}"), "beside them the honest one");
     let calls = place.crm.told.lock().unwrap().len();
 
@@ -421,15 +455,17 @@ async fn a_server_behind_keycloak_is_called_as_the_person_and_by_nobody_else() {
     place.stack.ended(&jane).await;
     assert_eq!(assertions(&place.stack.events_of(&jane).await), signed);
     assert_eq!(place.crm.told.lock().unwrap().len(), calls, "the server was called no more");
-    assert_eq!(*place.crm.refused.lock().unwrap(), Vec::<String>::new());
+    for server in [&place.crm, &place.erp, &place.hr] {
+        assert_eq!(*server.refused.lock().unwrap(), Vec::<String>::new());
+    }
 
     // Neither an assertion, nor a token of Keycloak's, nor the client's secret stands in the ledger or in a log.
     let ledger = format!("{:?}{}", place.stack.ledger().await, place.stack.log());
     assert!(!ledger.contains(SECRET));
-    for token in place.crm.tokens.lock().unwrap().iter() {
+    for token in place.crm.tokens.lock().unwrap().iter().chain(place.erp.tokens.lock().unwrap().iter()) {
         assert!(!ledger.contains(token.rsplit('.').next().unwrap()));
     }
-    for dispatch in [&bob, &carol] {
+    for dispatch in [&bob, &carol, &ada] {
         place.stack.ok(&["dispatch", "kill", dispatch]).await;
         place.stack.ended(dispatch).await;
     }
