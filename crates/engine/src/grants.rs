@@ -1,13 +1,14 @@
 //! Grants as a process of ours sees them: a fold that follows the ledger. The authority chooses from it the grant that
 //! covers a launch; the gateway asks it before each call whether the dispatch's grant still stands, and how long ago it
-//! last heard of the ledger: who cannot know of a revocation must not go on. Must never decide from a clock of its own.
+//! last heard of the ledger, and whether that is whole: who cannot know of a revocation must not go on, nor who calls where
+//! nothing is kept. Must never decide from a clock of its own.
 
 use crate::follow::read_or_note;
 use custody_contracts::events::{DispatchAdmitted, GrantCheck};
 use custody_contracts::grant::GrantIssued;
 use custody_contracts::ids::{GrantId, UnixMillis};
 use custody_domain::grant::Book;
-use custody_ledger::{Log, Seq, Stored};
+use custody_ledger::{Log, LogError, Seq, Stored};
 use custody_trust::grant::Shortfall;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,8 +17,9 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Between two questions to the server where the ledger ends.
-pub const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// Between two questions to the server where the ledger ends: as often as checkpoints are signed, so that a ledger that was
+/// cut is told before the next of them.
+pub const PROBE_EVERY: Duration = crate::authority::notary::INTERVAL;
 /// Without having heard of the ledger for so long no tool is called.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long one question may take.
@@ -30,8 +32,51 @@ pub struct Grants {
     changed: watch::Sender<u64>,
     cursor: Arc<AtomicU64>,
     heard: watch::Sender<Instant>,
+    extent: Arc<RwLock<Extent>>,
     /// Held for reading from a judgement to its append, for writing by a revocation: none comes between.
     deciding: Arc<tokio::sync::RwLock<()>>,
+}
+
+/// What the server's answers say of the ledger as a whole.
+#[derive(Debug, Default)]
+struct Extent {
+    /// The farthest end that it said.
+    last: u64,
+    /// Why it is not whole.
+    broken: Option<String>,
+    /// Whether it cannot be believed to be whole again.
+    for_good: bool,
+}
+
+impl Extent {
+    /// Takes in an answer; `known` is what this process had read before it asked.
+    ///
+    /// That its end came back, or that a part is gone, stays until the process ends: what comes after could be anybody's. A
+    /// stream that is not there may be one that its server has not found yet, and is believed again when it is as long.
+    fn take_in(&mut self, answer: &Result<Seq, LogError>, known: u64) {
+        let end = self.last.max(known);
+        let broken = match answer {
+            Ok(Seq(last)) if *last >= end => {
+                self.last = *last;
+                None
+            }
+            Ok(Seq(last)) => Some((format!("the ledger ended at {end} and ends at {last} now"), true)),
+            Err(LogError::Broken { seq, why }) => Some((format!("broken at sequence {seq}: {why}"), *seq > 0)),
+            // Who says nothing is told by the silence.
+            Err(LogError::Unavailable(_)) => return,
+        };
+        match broken {
+            Some((why, for_good)) => {
+                if self.broken.is_none() {
+                    tracing::error!(why, "the ledger is not whole; no tool is called");
+                }
+                self.for_good |= for_good;
+                self.broken = Some(why);
+            }
+            None if !self.for_good => self.broken = None,
+            None => {}
+        }
+    }
 }
 
 impl Default for Grants {
@@ -41,6 +86,7 @@ impl Default for Grants {
             changed: watch::channel(0).0,
             cursor: Arc::default(),
             heard: watch::channel(Instant::now()).0,
+            extent: Arc::default(),
             deciding: Arc::default(),
         }
     }
@@ -123,11 +169,15 @@ impl Grants {
         }
     }
 
-    /// Whether revocations reach this process.
+    /// Whether revocations reach this process, and the ledger holds all that it held.
     ///
     /// # Errors
-    /// `REVOCATION_FEED_LOST` when nothing was heard of the ledger for [`SILENCE_MAX`].
+    /// `LEDGER_BROKEN` when it was cut, emptied, taken back or removed; `REVOCATION_FEED_LOST` when nothing was heard of it for
+    /// [`SILENCE_MAX`].
     pub fn hears(&self) -> Result<(), Shortfall> {
+        if let Some(why) = &self.extent.read().unwrap_or_else(PoisonError::into_inner).broken {
+            return Err(Shortfall::new("LEDGER_BROKEN", format!("{why}; what is done now could be kept by nobody")));
+        }
         let silent = self.heard.borrow().elapsed();
         if silent <= SILENCE_MAX {
             return Ok(());
@@ -141,9 +191,12 @@ impl Grants {
     /// an answer from a server whose messages do not arrive does not.
     pub async fn listen(self, log: Arc<dyn Log>, cancel: CancellationToken) {
         loop {
-            let asked = Instant::now();
-            if let Ok(Ok(Seq(last))) = tokio::time::timeout(PROBE_WAIT, log.last_seq()).await {
-                self.heard_up_to(last, asked).await;
+            let (asked, known) = (Instant::now(), self.cursor.load(Ordering::SeqCst));
+            if let Ok(answer) = tokio::time::timeout(PROBE_WAIT, log.last_seq()).await {
+                self.extent.write().unwrap_or_else(PoisonError::into_inner).take_in(&answer, known);
+                if let Ok(Seq(last)) = answer {
+                    self.heard_up_to(last, asked).await;
+                }
             }
             tokio::select! {
                 () = cancel.cancelled() => return,

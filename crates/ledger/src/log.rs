@@ -170,6 +170,7 @@ pub trait Log: Send + Sync {
     /// Everything from a sequence on, in order, without gaps, and then what comes; ends only with an error.
     fn tail(&self, from: Seq) -> BoxFuture<'_, Result<BoxStream<'static, Result<Stored, LogError>>, LogError>>;
 
-    /// The last sequence; 0 for an empty log.
+    /// The last sequence; 0 for an empty log. [`LogError::Broken`] when the log does not hold everything up to there, at
+    /// sequence 0 when it is not there at all.
     fn last_seq(&self) -> BoxFuture<'_, Result<Seq, LogError>>;
 }

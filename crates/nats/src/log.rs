@@ -120,8 +120,16 @@ impl JetLog {
         }
     }
 
+    /// Where the stream ends, when it holds everything from its beginning to there: what an administrator may do to it
+    /// (trim, empty, remove) shows here at once, and to a reader that is already past it never.
     async fn last(&self) -> Result<u64, LogError> {
-        Ok(self.connection.stream_info(&self.stream).await.map_err(unavailable)?.state.last_seq)
+        let state = self.connection.stream_info(&self.stream).await.map_err(unavailable)?.state;
+        if state.last_seq == 0 || (state.first_seq == 1 && state.messages == state.last_seq) {
+            return Ok(state.last_seq);
+        }
+        let (messages, first, last) = (state.messages, state.first_seq, state.last_seq);
+        let missing = if first > 1 { 1 } else { last };
+        Err(LogError::Broken { seq: missing, why: format!("{messages} messages are left from {first} to {last}") })
     }
 
     fn ordered(&self, from: Seq) -> Ordered {

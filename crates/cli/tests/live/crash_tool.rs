@@ -15,7 +15,12 @@ use std::time::Duration;
 /// The points of this file's table.
 pub(crate) const POINTS: [&str; 2] = ["gw.after_tool_intent", "gw.after_tool_call"];
 /// The tool, as the model calls it.
-const SEND: &str = "post__send";
+pub(crate) const SEND: &str = "post__send";
+
+/// The server that sends letters.
+pub(crate) async fn letters() -> Peer {
+    Peer::start(tool("send", "Sends a letter.", &["to"])).await
+}
 
 /// An installation that dies at a point, whose model sends one letter and then speaks, with the tool accepted and granted.
 async fn stack_at(point: &str, post: &Peer) -> Stack {
@@ -24,6 +29,12 @@ async fn stack_at(point: &str, post: &Peer) -> Stack {
     let config = Some(format!("[tools.servers.post]\nurl = \"{}\"\n", post.url));
     let mut stack = Stack::prepared(Options { script, config, ..Options::default() });
     stack.up(&[("CUSTODY_CRASH_AT", point)]).await;
+    accept(&stack).await;
+    stack
+}
+
+/// Adds the tool, accepts it, and lets the operator's dispatches use it.
+pub(crate) async fn accept(stack: &Stack) {
     let document = stack.home().join("send.json");
     let tool = json!({
         "name": SEND, "scope": "post:send", "grant": "auto", "transport": "mcp", "mcp_server": "post", "barriers": [],
@@ -33,7 +44,6 @@ async fn stack_at(point: &str, post: &Peer) -> Stack {
     stack.ok(&["tool", "add", document.to_str().unwrap()]).await;
     stack.ok(&["tool", "accept", SEND]).await;
     stack.grant("u_tester", "cli", &["--tool", SEND]).await;
-    stack
 }
 
 #[rstest]
@@ -44,7 +54,7 @@ async fn a_tool_call_that_a_death_cut_in_two_is_in_doubt_says_so_and_is_not_made
     #[case] point: &str,
     #[case] sent: usize,
 ) {
-    let post = Peer::start(tool("send", "Sends a letter.", &["to"])).await;
+    let post = letters().await;
     let mut stack = stack_at(point, &post).await;
     let mut asked = unit("cli", "Send Jane a letter.");
     asked["tools"] = json!([SEND]);
@@ -55,14 +65,14 @@ async fn a_tool_call_that_a_death_cut_in_two_is_in_doubt_says_so_and_is_not_made
     let log = stack.log();
     let fired = log.lines().any(|line| line.contains("crash point reached") && line.contains(point));
     assert!(fired, "{log}");
-    assert_eq!(post.sent().len(), sent);
+    assert_eq!(post.calls(), sent);
 
     stack.up(&[]).await;
     let row = stack.ended(&dispatch).await;
     // The agent lived on, was told that its call broke off, and said so: only the call is in doubt, not the run.
     assert_eq!((row["reason"].as_str(), row["terminal_events"].as_u64()), (Some("completed"), Some(1)), "{row}");
     assert!(stack.output(&dispatch).await.contains("I cannot tell whether it was sent."));
-    assert_eq!(post.sent().len(), sent, "a call in doubt was made again");
+    assert_eq!(post.calls(), sent, "a call in doubt was made again");
 
     let events = stack.events_of(&dispatch).await;
     assert_eq!(

@@ -20,6 +20,7 @@ mod keycloak;
 mod launcher;
 mod leaks;
 mod ledger;
+mod ledger_lost;
 mod lifecycle;
 mod local_model;
 mod mcp;

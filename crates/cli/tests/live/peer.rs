@@ -52,6 +52,11 @@ impl Peer {
         Peer { url, sent, server }
     }
 
+    /// How many calls came.
+    pub(crate) fn calls(&self) -> usize {
+        self.sent.lock().unwrap().len()
+    }
+
     /// The arguments of every call that came.
     pub(crate) fn sent(&self) -> Vec<Value> {
         self.sent.lock().unwrap().clone()

@@ -14,8 +14,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use rstest::rstest;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -243,11 +243,13 @@ async fn what_is_asked_for_lets_nobody_do_anything_until_it_is_given() {
     assert_eq!(decided(&given, 2, message("m-2", "hello")).await.outcome, ReplyOutcome::Admitted);
 }
 
-/// A log whose server goes on answering while its messages arrive no more, or that answers nothing at all.
+/// A log whose server goes on answering while its messages arrive no more, that answers nothing at all, or that says
+/// something else of where it ends.
 struct Deaf {
     log: MemoryLog,
     tail: Arc<AtomicBool>,
     dead: Arc<AtomicBool>,
+    says: Arc<Mutex<Option<Result<Seq, LogError>>>>,
 }
 
 impl Log for Deaf {
@@ -275,6 +277,9 @@ impl Log for Deaf {
         if self.dead.load(Ordering::SeqCst) {
             return Box::pin(std::future::pending());
         }
+        if let Some(says) = self.says.lock().unwrap().clone() {
+            return Box::pin(std::future::ready(says));
+        }
         self.log.last_seq()
     }
 }
@@ -285,7 +290,8 @@ async fn who_hears_nothing_of_the_ledger_calls_no_tool() {
     let given = given().await;
     register(&given.commands, "web").await.unwrap();
     let (tail, dead) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let log: Arc<dyn Log> = Arc::new(Deaf { log: given.log.clone(), tail: tail.clone(), dead: dead.clone() });
+    let log: Arc<dyn Log> =
+        Arc::new(Deaf { log: given.log.clone(), tail: tail.clone(), dead: dead.clone(), says: Arc::default() });
     let (grants, cancel) = (Grants::default(), CancellationToken::new());
     let folding = grants.clone();
     tokio::spawn(crate::follow::follow(log.clone(), Seq(0), cancel.clone(), move |stored| folding.take_in(&stored)));
@@ -305,7 +311,7 @@ async fn who_hears_nothing_of_the_ledger_calls_no_tool() {
 
     // The server says nothing; and when it does again, so is heard.
     let (tail, cancel) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-    let log: Arc<dyn Log> = Arc::new(Deaf { log: given.log.clone(), tail, dead: dead.clone() });
+    let log: Arc<dyn Log> = Arc::new(Deaf { log: given.log.clone(), tail, dead: dead.clone(), says: Arc::default() });
     let grants = Grants::default();
     let folding = grants.clone();
     tokio::spawn(crate::follow::follow(log.clone(), Seq(0), cancel.clone(), move |stored| folding.take_in(&stored)));
@@ -316,7 +322,48 @@ async fn who_hears_nothing_of_the_ledger_calls_no_tool() {
     tokio::time::sleep(SILENCE_MAX + PROBE_EVERY).await;
     assert_eq!(grants.hears().unwrap_err().code, "REVOCATION_FEED_LOST");
     dead.store(false, Ordering::SeqCst);
-    tokio::time::sleep(PROBE_EVERY * 4).await;
+    tokio::time::sleep(SILENCE_MAX).await;
     assert_eq!(grants.hears(), Ok(()));
+    cancel.cancel();
+}
+
+/// T33: whoever may administer the server cuts, empties, takes back or removes the ledger under a gateway that has read it
+/// already. Time is the runtime's, paused.
+#[rstest]
+#[case::its_head_was_cut(Err(LogError::Broken { seq: 1, why: "5 messages are left from 6 to 10".into() }), false)]
+#[case::it_ends_earlier(Ok(Seq(1)), false)]
+#[case::it_is_empty(Ok(Seq(0)), false)]
+#[case::it_is_not_there(Err(LogError::Broken { seq: 0, why: "the stream does not exist".into() }), true)]
+#[tokio::test(start_paused = true)]
+async fn t33_a_ledger_that_is_not_whole_stops_every_tool_call_within_a_checkpoint(
+    #[case] said: Result<Seq, LogError>,
+    #[case] passes: bool,
+) {
+    let given = given().await;
+    register(&given.commands, "web").await.unwrap();
+    assert!(given.log.last_seq().await.unwrap() > Seq(1));
+    let says: Arc<Mutex<Option<Result<Seq, LogError>>>> = Arc::default();
+    let (tail, dead) = (Arc::default(), Arc::default());
+    let log: Arc<dyn Log> = Arc::new(Deaf { log: given.log.clone(), tail, dead, says: says.clone() });
+    let (grants, cancel) = (Grants::default(), CancellationToken::new());
+    let folding = grants.clone();
+    tokio::spawn(crate::follow::follow(log.clone(), Seq(0), cancel.clone(), move |stored| folding.take_in(&stored)));
+    tokio::spawn(grants.clone().listen(log, cancel.clone()));
+    let interval = crate::authority::notary::INTERVAL;
+    let after = async |time: Duration| {
+        tokio::time::sleep(time).await;
+        grants.hears()
+    };
+    // The honest ledger beside it: whole, also when it is quiet, and when it grows.
+    assert_eq!(after(SILENCE_MAX * 2).await, Ok(()));
+    ask(&given.commands, "grant.revoke", revoke()).await.unwrap();
+    assert_eq!(after(interval * 2).await, Ok(()));
+
+    *says.lock().unwrap() = Some(said);
+    let refused = after(interval + Duration::from_millis(1)).await.unwrap_err();
+    assert_eq!(refused.code, "LEDGER_BROKEN", "{refused:?}");
+    // What says no more than before is no reason to go on; what is as long as it was may be, if nothing was seen to be gone.
+    *says.lock().unwrap() = None;
+    assert_eq!(after(interval * 3).await.is_ok(), passes);
     cancel.cancel();
 }

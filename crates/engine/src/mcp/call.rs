@@ -432,7 +432,12 @@ impl Mcp {
         };
         match self.record(n, EffectCommand::TurnAway(refused)).await {
             Ok(outcome) => Ok(!matches!(outcome, Outcome::Refused(_))),
-            Err(error) => Err(RpcError::internal(format!("refused, and the ledger does not take it: {error}"))),
+            // What cannot be recorded is refused all the same, by the same name.
+            Err(error) => {
+                let text =
+                    format!("refused: {}: {}; the ledger does not take it: {error}", refusal.code, refusal.detail);
+                Err(RpcError::internal(text))
+            }
         }
     }
 

@@ -20,7 +20,8 @@ const TRIES_MAX: u32 = 30;
 /// Between two of these tries.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Refusals that only say that nobody can be asked at the moment.
-const MAY_PASS: [&str; 6] = [
+const MAY_PASS: [&str; 7] = [
+    "LEDGER_BROKEN",
     "REVOCATION_FEED_LOST",
     "UPSTREAM_UNAVAILABLE",
     "ARGUMENTS_UNAVAILABLE",

@@ -1,7 +1,7 @@
 //! The guard on real servers: what breaks the rules is refused by name.
 
 use crate::support::{first, server};
-use custody_ledger::Log;
+use custody_ledger::{Log, LogError, Seq};
 use custody_nats::facts::{SyncAssumption, guard};
 use custody_nats::server::PrivateServer;
 use custody_streams::Finding;
@@ -112,6 +112,40 @@ async fn a_ledger_whose_history_was_cut_is_refused() {
     raw_api(&admin, "STREAM.UPDATE.LEDGER", &config).await;
     let found = guard(&admin, None, SyncAssumption::Always, &[spec]).await.unwrap();
     assert_eq!(on_ledger(&found), ["HISTORY_TRIMMED"]);
+}
+
+/// T33 while it runs: a log that was opened before says at the next question that it is not whole, by which its roles stop.
+#[rstest::rstest]
+#[case::its_head_is_trimmed("STREAM.UPDATE.LEDGER", json!({ "max_msgs": 5, "discard": "old" }), 1)]
+#[case::all_of_it_is_trimmed("STREAM.UPDATE.LEDGER", json!({ "max_bytes": 1, "discard": "old" }), 1)]
+#[case::it_is_deleted("STREAM.DELETE.LEDGER", json!({}), 0)]
+#[tokio::test(flavor = "multi_thread")]
+async fn t33_a_ledger_that_is_cut_or_deleted_while_it_is_read_says_so(
+    #[case] call: &str,
+    #[case] changed: Value,
+    #[case] broken_at: u64,
+) {
+    let server = server().await;
+    let log = server.log().await;
+    for n in 0..10 {
+        log.append(first(&format!("while-{n}"), b"1")).await.unwrap();
+    }
+    // The honest ledger beside it.
+    assert_eq!(log.last_seq().await, Ok(Seq(10)));
+    let admin = server.connect(ServiceUser::Admin).await;
+    let body = match call {
+        "STREAM.UPDATE.LEDGER" => {
+            let mut config = serde_json::to_value(ledger(&StreamOptions::one_machine())).unwrap();
+            config.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+            config
+        }
+        _ => changed,
+    };
+    raw_api(&admin, call, &body).await;
+    match log.last_seq().await {
+        Err(LogError::Broken { seq, .. }) => assert_eq!(seq, broken_at),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
