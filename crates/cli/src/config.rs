@@ -370,6 +370,14 @@ mod tests {
     #[case::secret_as_recipient("[workspaces]\nrecipients = [\"AGE-SECRET-KEY-1QQQQQQQ\"]", "no age recipient")]
     #[case::limits("[workspaces]\ntotal_bytes = 1", "total_bytes")]
     #[case::server("[tools.servers.mail]\nurl = \"mail\"", "https://host/path")]
+    #[case::server_at_a_clouds_metadata(
+        "[tools.servers.mail]\nurl = \"http://169.254.169.254/mcp\"",
+        "never connected to"
+    )]
+    #[case::networks_of_a_process(
+        "[tools.servers.mail]\ncommand = [\"/bin/cat\"]\nprivate_networks = [\"10.0.0.0/8\"]",
+        "private_networks"
+    )]
     #[case::command_and_url("[tools.servers.files]\nurl = \"https://files\"\ncommand = [\"/bin/cat\"]", "either a url")]
     #[case::neither("[tools.servers.files]\ntimeout_ms = 5", "either a url")]
     #[case::command_in_path("[tools.servers.files]\ncommand = [\"cat\"]", "absolute path")]

@@ -1,5 +1,6 @@
 //! Which provider. Must never hold a secret: a reference names it.
 
+use custody_outbound::{Networks, written};
 use custody_ports::secrets::is_reference;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,10 @@ const LABEL_CHARS_MAX: usize = 40;
 pub struct OidcConfig {
     /// Its issuer identifier, for example `https://id.example/realms/acme`. Never without TLS, but on this machine.
     pub issuer: String,
+    /// The private networks that the provider's names may lead into, for example `["10.0.0.0/8"]`; public addresses they may
+    /// always lead to, link-local ones and a cloud's metadata never.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub private_networks: Networks,
     /// Who Custody's web is there.
     pub client_id: String,
     /// Which secret proves it. Absent: a public client, which PKCE alone protects.
@@ -63,6 +68,12 @@ impl OidcConfig {
         let named = |text: &str| (1..=NAME_BYTES_MAX).contains(&text.len()) && visible(text);
         if address(&self.issuer, true).is_none_or(|url| url.query().is_some()) || self.issuer.len() > ISSUER_BYTES_MAX {
             return fails("issuer is not of the form https://host/path; without TLS only this machine's own");
+        }
+        if let Err(why) = written(&self.issuer) {
+            return fails(&format!("issuer: {why}"));
+        }
+        if let Err(why) = self.private_networks.check() {
+            return fails(&why);
         }
         if !named(&self.client_id) {
             return fails("client_id is 1 to 255 visible characters");
@@ -123,6 +134,10 @@ mod tests {
     #[case::a_user("issuer", json!("http://localhost@evil.test/"), false)]
     #[case::a_query("issuer", json!("https://id.test/?realm=acme"), false)]
     #[case::no_address("issuer", json!("id.test"), false)]
+    #[case::a_house_of_its_own("issuer", json!("https://10.0.0.7/realms/acme"), true)]
+    #[case::t37_a_clouds_metadata("issuer", json!("https://169.254.169.254/realms/acme"), false)]
+    #[case::t37_the_same_as_a_number("issuer", json!("https://2852039166/realms/acme"), false)]
+    #[case::networks("private_networks", json!(["10.0.0.0/8"]), true)]
     #[case::no_client("client_id", json!(""), false)]
     #[case::a_value("client_secret_ref", json!("hunter2"), false)]
     #[case::more("scopes", json!(["openid", "email"]), true)]
@@ -137,7 +152,7 @@ mod tests {
     fn a_provider_is_checked(#[case] option: &str, #[case] value: Value, #[case] good: bool) {
         match (with(option, value).check(), good) {
             (Ok(()), true) => {}
-            (Err(why), false) => assert!(why.starts_with(&format!("http.oidc.{option} ")), "{why}"),
+            (Err(why), false) => assert!(why.starts_with(&format!("http.oidc.{option}")), "{why}"),
             (told, _) => panic!("{told:?}"),
         }
     }

@@ -6,6 +6,7 @@ use crate::jose::{Forged, Key, keys, opened};
 use crate::judge::{Wanted, judged};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use custody_outbound::told;
 use custody_ports::clock::Clock;
 use custody_ports::secrets::Secrets;
 use custody_ports::sign_in::{Beginning, Ending, IdentityProvider, SignInFailed, Vouched};
@@ -104,18 +105,7 @@ impl OidcProvider {
         wait: Duration,
     ) -> Result<OidcProvider, String> {
         config.check()?;
-        // Two parts of one process may both do this; the second finds it done, and both want the same provider.
-        let _done = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_MAX)
-            .http1_only()
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")));
-        if config.is_local() {
-            builder = builder.tls_certs_only([]).no_proxy();
-        }
+        let builder = custody_outbound::builder(&config.issuer, &config.private_networks).connect_timeout(CONNECT_MAX);
         Ok(OidcProvider {
             label: config.called(),
             config: config.clone(),
@@ -160,8 +150,16 @@ impl OidcProvider {
             return Err(odd("another issuer than the one that is configured"));
         }
         let safe = |text: &str| address(text, self.config.is_local()).ok_or_else(|| odd("an address without TLS"));
-        let (authorization, token) = (safe(&metadata.authorization_endpoint)?, safe(&metadata.token_endpoint)?);
-        let set = self.published(safe(&metadata.jwks_uri)?.as_str()).await?;
+        // What is asked from here may lead nowhere but where the issuer itself may; people go to theirs by themselves.
+        let ours = |text: &str| {
+            let url = safe(text)?;
+            match told(&url, &self.config.issuer, &self.config.private_networks) {
+                Ok(()) => Ok(url),
+                Err(why) => Err(odd(&format!("an address that is not asked: {why}"))),
+            }
+        };
+        let (authorization, token) = (safe(&metadata.authorization_endpoint)?, ours(&metadata.token_endpoint)?);
+        let set = self.published(ours(&metadata.jwks_uri)?.as_str()).await?;
         let methods = metadata.token_endpoint_auth_methods_supported.unwrap_or_default();
         let takes = |name: &str| methods.iter().any(|method| method == name);
         Ok(Told {

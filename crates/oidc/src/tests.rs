@@ -439,6 +439,10 @@ async fn a_provider_that_does_not_answer_as_one_is_unavailable_and_asked_nowhere
 #[case::people_without_tls(json!({ "authorization_endpoint": "http://evil.test/auth" }), "without TLS")]
 #[case::keys_without_tls(json!({ "jwks_uri": "http://evil.test/jwks" }), "without TLS")]
 #[case::keys_in_a_file(json!({ "jwks_uri": "file:///etc/passwd" }), "without TLS")]
+#[case::t38_keys_of_a_clouds_metadata(json!({ "jwks_uri": "https://169.254.169.254/latest" }), "never connected to")]
+#[case::t38_the_same_as_a_number(json!({ "jwks_uri": "https://2852039166/latest" }), "never connected to")]
+#[case::t38_the_same_mapped(json!({ "jwks_uri": "https://[::ffff:a9fe:a9fe]/latest" }), "never connected to")]
+#[case::t38_codes_into_a_private_network(json!({ "token_endpoint": "https://10.0.0.7/token" }), "only an operator may name")]
 #[case::no_token_endpoint(json!({ "token_endpoint": null }), "no metadata")]
 #[tokio::test]
 async fn metadata_that_leads_elsewhere_is_not_followed(#[case] metadata: Value, #[case] part: &str) {

@@ -1,6 +1,7 @@
 //! A witness over HTTP. Source: C2SP tlog-witness, `add-checkpoint`. Must never follow a redirect or read an answer that
 //! is larger than cosignatures are.
 
+use custody_outbound::Networks;
 use custody_ports::outside::{OutsideError, Witness, WitnessAnswer};
 use custody_trust::cosign::ANSWER_BYTES_MAX;
 use futures::StreamExt;
@@ -25,12 +26,11 @@ impl HttpWitness {
     /// `base` is the witness's submission prefix, `https://witness.example/prefix` or plain HTTP.
     ///
     /// # Errors
-    /// When there is no HTTP client to be had.
+    /// When there is no HTTP client to be had, or nothing is ever asked at its address.
     pub fn new(base: &str) -> Result<HttpWitness, String> {
-        // Two parts of one process may both do this; the second finds it done, and both want the same provider.
-        let _done = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
+        custody_outbound::written(base).map_err(|e| e.to_string())?;
+        // A witness of the house may be in any network of it: it is shown what anybody may see, and answers signatures.
+        let client = custody_outbound::builder(base, &Networks::any())
             .connect_timeout(CONNECT_MAX)
             .timeout(REQUEST_MAX)
             .build()

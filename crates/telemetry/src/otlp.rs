@@ -2,6 +2,7 @@
 //! number of times. Must never follow a redirect, and never send to an address that nobody configured.
 
 use crate::spans::{Kind, Span as Made, Value};
+use custody_outbound::Networks;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -61,20 +62,11 @@ impl Collector {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !url.username().is_empty() {
             return Err(bad());
         }
-        // The gateway of the same process may have done it before; both want the same provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder();
-        if url.scheme() == "http" {
-            // Without this the client looks for the machine's roots and fails where there are none.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder
-            .redirect(reqwest::redirect::Policy::none())
+        custody_outbound::written(url.as_str()).map_err(|_| bad())?;
+        // A collector is the house's own, in any network of it.
+        let client = custody_outbound::builder(url.as_str(), &Networks::any())
             .timeout(TRY_MAX)
-            .retry(reqwest::retry::never())
             .no_proxy()
-            .http1_only()
-            .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| OtlpError::Client(e.to_string()))?;
         let resource = [("service.name", "custody"), ("service.version", version), ("service.instance.id", instance)];

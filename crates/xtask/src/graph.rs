@@ -25,6 +25,7 @@ const NATS: &str = "custody-nats";
 const DOCKER: &str = "custody-docker";
 const KUBE: &str = "custody-kube";
 const OIDC: &str = "custody-oidc";
+const OUTBOUND: &str = "custody-outbound";
 const OUTSIDE: &str = "custody-outside";
 const STORE: &str = "custody-store";
 const TELEMETRY: &str = "custody-telemetry";
@@ -40,6 +41,9 @@ const CLI: &str = "custody-cli";
 
 /// What a driven adapter may use: never a loop, never a rule.
 const DRIVEN: &[&str] = &[CONTRACTS, LEDGER, TRUST, STREAMS, PORTS];
+
+/// What one may use that asks others over HTTP.
+const ASKING: &[&str] = &[CONTRACTS, LEDGER, TRUST, STREAMS, PORTS, OUTBOUND];
 
 const fn pure(name: &'static str, uses: &'static [&'static str]) -> Edges {
     Edges { name, uses, tests_use: &[], pure: true }
@@ -59,14 +63,15 @@ pub(crate) const CRATES: &[Edges] = &[
     pure(DOMAIN, &[CONTRACTS, LEDGER, TRUST, STREAMS]),
     pure(PROJECTIONS, &[CONTRACTS, LEDGER]),
     pure(POLICY, &[CONTRACTS, DOMAIN]),
-    acts(ENGINE, &[CONTRACTS, LEDGER, TRUST, DOMAIN, PORTS, STREAMS, PROJECTIONS], &[TESTKIT]),
+    acts(OUTBOUND, &[], &[]),
+    acts(ENGINE, &[CONTRACTS, LEDGER, TRUST, DOMAIN, PORTS, STREAMS, PROJECTIONS, OUTBOUND], &[TESTKIT]),
     acts(NATS, DRIVEN, &[TESTKIT]),
     acts(DOCKER, DRIVEN, &[TESTKIT]),
     acts(KUBE, DRIVEN, &[TESTKIT]),
-    acts(OIDC, DRIVEN, &[TESTKIT]),
-    acts(OUTSIDE, DRIVEN, &[TESTKIT]),
+    acts(OIDC, ASKING, &[TESTKIT]),
+    acts(OUTSIDE, ASKING, &[TESTKIT]),
     acts(STORE, DRIVEN, &[TESTKIT]),
-    acts(TELEMETRY, &[CONTRACTS, LEDGER, PORTS, ENGINE], &[TRUST, TESTKIT]),
+    acts(TELEMETRY, &[CONTRACTS, LEDGER, PORTS, ENGINE, OUTBOUND], &[TRUST, TESTKIT]),
     acts(WORKSPACES, DRIVEN, &[TESTKIT]),
     acts(SECRETS, DRIVEN, &[]),
     acts(IDENTITY, DRIVEN, &[TESTKIT]),
@@ -89,6 +94,7 @@ pub(crate) const CRATES: &[Edges] = &[
             DOCKER,
             KUBE,
             OIDC,
+            OUTBOUND,
             OUTSIDE,
             STORE,
             WORKSPACES,

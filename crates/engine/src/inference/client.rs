@@ -5,6 +5,7 @@ use super::Api;
 use super::config::{DoorError, ModelConfig, Route};
 use super::key::ApiKey;
 use bytes::{Bytes, BytesMut};
+use custody_outbound::Networks;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
@@ -71,8 +72,6 @@ pub(super) struct Upstream {
 impl Upstream {
     /// Builds the client. Reads the key file.
     pub(super) fn new(config: &ModelConfig, route: &Route) -> Result<Upstream, DoorError> {
-        // Two parts of one process may both do this; the second finds it done, and both want the same provider.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let key = config.api_key_file.as_deref().map(ApiKey::read).transpose()?;
         if key.is_some() && !route.tls && !route.local {
             tracing::warn!(upstream = config.name, "the model's key crosses the network without TLS");
@@ -86,22 +85,12 @@ impl Upstream {
             headers.insert(name, value);
         }
         let head = Duration::from_millis(config.timeout_ms);
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
+        // A retry is decided here and nowhere else. A model of the house may be in any network of it.
+        let mut builder = custody_outbound::builder(&route.base, &Networks::any())
             .connect_timeout(head.min(CONNECT_MAX))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .http1_only()
-            // A retry is decided here and nowhere else.
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")));
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
         if route.local {
             builder = builder.no_proxy();
-        }
-        if !route.tls {
-            // Without this the client looks for the machine's roots and fails where there are none, though it
-            // will never speak TLS.
-            builder = builder.tls_certs_only([]);
         }
         if let Some(socket) = &route.socket {
             builder = builder.unix_socket(socket.as_path());

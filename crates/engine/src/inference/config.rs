@@ -362,6 +362,7 @@ fn tcp_route(text: &str, choice: ApiChoice) -> Result<Route, DoorError> {
         return Err(bad("it holds a ? or a #"));
     }
     let host = url.host_str().ok_or_else(|| bad("it names no host"))?;
+    custody_outbound::written(text).map_err(|why| DoorError::BadUrl(why.to_string()))?;
     let path = url.path().trim_end_matches('/');
     let by_path = Api::ALL.into_iter().find(|api| path.ends_with(api.path()));
     let prefix = match by_path {

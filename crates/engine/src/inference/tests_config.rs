@@ -53,6 +53,8 @@ fn a_choice_beats_the_address(#[case] choice: ApiChoice, #[case] api: Api) {
 #[case::query("http://model/v1?key=x", "?")]
 #[case::path("http://model/llm", "/v1")]
 #[case::relative_socket("unix:llm.sock", "absolute")]
+#[case::t37_a_clouds_metadata("http://169.254.169.254/v1", "never connected to")]
+#[case::t37_the_same_mapped("http://[::ffff:169.254.169.254]/v1", "never connected to")]
 fn an_address_is_refused(#[case] url: &str, #[case] says: &str) {
     let why = config(url, ApiChoice::Auto).route().unwrap_err().to_string();
     assert!(why.contains(says), "{why}");

@@ -1,8 +1,8 @@
 //! Which servers there are. Must never hold a secret: a reference names it.
 
-use super::client::is_local;
 use custody_contracts::spiffe::SpiffeId;
 use custody_domain::token::{Audience, Audiences, Issuer};
+use custody_outbound::{Networks, is_here, written};
 use custody_ports::secrets::is_reference;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,10 @@ pub struct ServerConfig {
     /// Where it takes messages over streamable HTTP, for example `https://mail.example/mcp`. This or a `command`.
     #[serde(default)]
     pub url: Option<String>,
+    /// The private networks that the name in `url` may lead into, for example `["10.0.0.0/8"]`; public addresses it may
+    /// always lead to, link-local ones and a cloud's metadata never.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub private_networks: Networks,
     /// The program that speaks over its standard input and output (stdio), its path and its arguments, for example
     /// `["/usr/bin/python3", "/opt/files/server.py"]`. It runs on the gateway's host with the gateway's rights.
     #[serde(default)]
@@ -93,6 +97,10 @@ pub struct ExchangeConfig {
     pub issuer: String,
     /// Its token endpoint. Never without TLS, but on this machine.
     pub token_url: String,
+    /// The private networks that the name in `token_url` may lead into, for example `["10.0.0.0/8"]`; public addresses it may
+    /// always lead to, link-local ones and a cloud's metadata never.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub private_networks: Networks,
     /// Who the gateway is there.
     pub client_id: String,
     /// Which secret proves it (`client_secret_basic`).
@@ -115,6 +123,10 @@ pub struct ExchangeConfig {
 pub struct OauthConfig {
     /// The endpoint. Never without TLS, but on this machine.
     pub token_url: String,
+    /// The private networks that the name in `token_url` may lead into, for example `["10.0.0.0/8"]`; public addresses it may
+    /// always lead to, link-local ones and a cloud's metadata never.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub private_networks: Networks,
     /// Who the gateway is there.
     pub client_id: String,
     /// Which secret proves it (`client_secret_basic`); absent: a public client, which says its name alone.
@@ -245,6 +257,7 @@ fn over_http(url: &str, server: &ServerConfig) -> Result<(), String> {
     if !is_address(url) {
         return fails("url is not of the form https://host/path, without a user in it");
     }
+    leads(url, &server.private_networks)?;
     if server.folder.is_some() || !server.env.is_empty() || !server.env_secrets.is_empty() {
         return fails("env, env_secrets and folder are for a command: nothing is started for a url");
     }
@@ -266,6 +279,7 @@ fn over_stdio(command: &[String], server: &ServerConfig) -> Result<(), String> {
         ("exchange", server.exchange.is_some(), "a process is shown no token: it cannot be somebody else's"),
         ("oauth", server.oauth.is_some(), "a process has no header; use env_secrets"),
         ("spiffe_id", server.spiffe_id.is_some(), "there is no TLS to a process"),
+        ("private_networks", !server.private_networks.is_empty(), "there is no name to look up"),
         ("header", server.header.is_some(), "a process has no header; use env_secrets"),
     ];
     if let Some((name, _, why)) = of_http.iter().find(|(_, written, _)| *written) {
@@ -318,10 +332,16 @@ fn is_audience(text: &str) -> bool {
     plain && (text.starts_with("https://") || text.starts_with("http://"))
 }
 
+/// What is wrong with where an address leads.
+fn leads(url: &str, inside: &Networks) -> Result<(), String> {
+    written(url).map_err(|why| why.to_string())?;
+    inside.check()
+}
+
 /// What is wrong with a client at a token endpoint of others.
 fn wrong_client(token_url: &str, id: &str, secret: Option<&str>, scope: Option<&str>) -> Result<(), String> {
     let fails = |why: &str| Err(why.to_owned());
-    if !is_address(token_url) || !(token_url.starts_with("https://") || is_local(token_url)) {
+    if !is_address(token_url) || !(token_url.starts_with("https://") || is_here(token_url)) {
         return fails("token_url is not of the form https://host/path; without TLS only this machine's own");
     }
     if !is_id(id) {
@@ -339,6 +359,7 @@ fn wrong_client(token_url: &str, id: &str, secret: Option<&str>, scope: Option<&
 
 /// What is wrong with a refresh token of others.
 fn wrong_oauth(at: &OauthConfig) -> Result<(), String> {
+    leads(&at.token_url, &at.private_networks)?;
     wrong_client(&at.token_url, &at.client_id, at.client_secret_ref.as_deref(), at.scope.as_deref())?;
     match is_reference(&at.refresh_ref) {
         true => Ok(()),
@@ -355,6 +376,7 @@ fn wrong(at: &ExchangeConfig) -> Result<(), String> {
     if !is_audience(&at.issuer) {
         return Err("issuer is not a URI of the form https://host/path".to_owned());
     }
+    leads(&at.token_url, &at.private_networks)?;
     wrong_client(&at.token_url, &at.client_id, Some(&at.client_secret_ref), at.scope.as_deref())?;
     if let Some(audience) = &at.audience {
         if !is_id(audience) {

@@ -8,6 +8,7 @@ use super::config::ServersError;
 use crate::inference::what_broke;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use custody_outbound::Networks;
 use custody_ports::secrets::SecretText;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -60,9 +61,9 @@ pub(super) enum Broke {
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &str, timeout_ms: u64) -> Result<Endpoint, ServersError> {
+    pub(super) fn new(url: &str, inside: &Networks, timeout_ms: u64) -> Result<Endpoint, ServersError> {
         let wait = WAIT_MAX.min(Duration::from_millis(timeout_ms));
-        Ok(Endpoint { client: guarded(url, wait)?, url: url.to_owned(), wait })
+        Ok(Endpoint { client: guarded(url, inside, wait)?, url: url.to_owned(), wait })
     }
 
     /// Sends a form once.

@@ -57,7 +57,7 @@ impl Exchange {
         timeout_ms: u64,
         secrets: Arc<dyn Secrets>,
     ) -> Result<Exchange, ServersError> {
-        let endpoint = Endpoint::new(&config.token_url, timeout_ms)?;
+        let endpoint = Endpoint::new(&config.token_url, &config.private_networks, timeout_ms)?;
         Ok(Exchange { endpoint, config: config.clone(), secrets, running: Semaphore::new(RUNNING_MAX) })
     }
 

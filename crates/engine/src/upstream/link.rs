@@ -2,7 +2,7 @@
 
 use super::alone;
 use super::answer;
-use super::client::{builder, guarded, is_local};
+use super::client::{builder, guarded};
 use super::config::{ServerConfig, ServersError};
 use super::greeting;
 use super::refresh::Refresh;
@@ -10,6 +10,7 @@ use super::tls::{self, Identified};
 use super::told::Changes;
 use crate::inference::{SseParser, what_broke};
 use crate::mcp::era::{ALONE, VERSION_HEADER};
+use custody_outbound::is_here;
 use custody_ports::identity::WorkloadIdentity;
 use custody_ports::secrets::{SecretText, Secrets};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -172,12 +173,12 @@ impl Link {
             || config.audience.is_some()
             || config.exchange.is_some()
             || config.oauth.is_some();
-        if !url.starts_with("https://") && shows && !is_local(&url) {
+        if !url.starts_with("https://") && shows && !is_here(&url) {
             tracing::warn!(server = name, "an upstream's secret or token crosses the network without TLS");
         }
         let way = match config.spiffe_id.clone() {
             Some(server) => Way::Identified(Identified::new(server, identity)),
-            None => Way::Web(guarded(&url, Duration::from_millis(config.timeout_ms))?),
+            None => Way::Web(guarded(&url, &config.private_networks, Duration::from_millis(config.timeout_ms))?),
         };
         let refresh = match &config.oauth {
             Some(at) => Some(Refresh::new(at, config.timeout_ms, secrets.clone())?),
@@ -201,7 +202,8 @@ impl Link {
         match &self.way {
             Way::Web(client) => Ok(client.clone()),
             Way::Identified(way) => {
-                way.client(|| builder(&self.url, wait)).map_err(|e| Failed::Identity(e.to_string()))
+                let begin = || builder(&self.url, &self.config.private_networks, wait);
+                way.client(begin).map_err(|e| Failed::Identity(e.to_string()))
             }
         }
     }

@@ -98,7 +98,7 @@ impl Refresh {
         timeout_ms: u64,
         secrets: Arc<dyn Secrets>,
     ) -> Result<Arc<Refresh>, ServersError> {
-        let endpoint = Endpoint::new(&config.token_url, timeout_ms)?;
+        let endpoint = Endpoint::new(&config.token_url, &config.private_networks, timeout_ms)?;
         Ok(Arc::new(Refresh { endpoint, config: config.clone(), secrets, state: Arc::default() }))
     }
 

@@ -139,6 +139,7 @@ impl Stand {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = ServerConfig {
             url: Some(format!("http://{}/mcp", listener.local_addr().unwrap())),
+            private_networks: custody_outbound::Networks::default(),
             command: None,
             env: BTreeMap::new(),
             env_secrets: BTreeMap::new(),
@@ -407,4 +408,23 @@ fn a_server_takes_a_secret_or_tokens(#[case] audience: Option<&str>, #[case] cre
     assert_eq!(check(&alone).is_ok(), good);
     let twice = BTreeMap::from([("mail".to_owned(), one.clone()), ("post".to_owned(), one)]);
     assert_eq!(check(&twice).is_ok(), good && audience.is_none(), "one audience is one server's");
+}
+
+/// T37: a server's address, however it is spelled, beside the honest ones of a laptop and a house.
+#[rstest]
+#[case::public("https://mail.test/mcp", true)]
+#[case::this_machine("http://127.0.0.1:8080/mcp", true)]
+#[case::this_machine_by_name("http://localhost:8080/mcp", true)]
+#[case::a_house_of_its_own("http://10.0.0.7/mcp", true)]
+#[case::metadata("http://169.254.169.254/mcp", false)]
+#[case::decimal("http://2852039166/mcp", false)]
+#[case::hexadecimal("http://0xa9fea9fe/mcp", false)]
+#[case::octal("http://0251.0376.0251.0376/mcp", false)]
+#[case::mapped("http://[::ffff:169.254.169.254]/mcp", false)]
+#[case::through_a_nat64("http://[64:ff9b::a9fe:a9fe]/mcp", false)]
+#[case::nobody("http://0.0.0.0/mcp", false)]
+#[case::link_local("http://[fe80::1]/mcp", false)]
+fn t37_a_server_is_not_at_an_address_that_nobody_asks(#[case] url: &str, #[case] good: bool) {
+    let one: ServerConfig = serde_json::from_value(json!({ "url": url })).unwrap();
+    assert_eq!(check(&BTreeMap::from([("mail".to_owned(), one)])).is_ok(), good);
 }

@@ -2,6 +2,7 @@
 //! says how much it looked at and what it found; one that looked at nothing has failed. Must never change a file.
 
 mod agents;
+mod clients;
 mod contracts;
 mod crates;
 mod docs;
@@ -92,6 +93,7 @@ const RULES: &[Rule] = &[
     purity::named,
     purity::source,
     spawns::processes,
+    clients::guarded,
     docs::modules,
     contracts::folders,
     contracts::seals,
