@@ -4,7 +4,7 @@
 use custody_contracts::canonical::digest;
 use custody_contracts::ids::{Subject, UnixMillis};
 use custody_ports::blobs::{BlobError, Blobs};
-use custody_ports::clock::Clock;
+use custody_ports::clock::{Clock, Forward};
 use custody_ports::containers::{
     BoxError, BoxSet, BoxSpec, BoxState, BoxStatus, Containers, End, EngineFacts, Listening,
 };
@@ -22,25 +22,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A clock that moves only when it is told to.
+/// A clock that moves only when it is told to, and shows what the real one would.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    wall: AtomicU64,
+    up: AtomicU64,
+    shown: Mutex<Forward>,
+}
 
 impl ManualClock {
     /// A clock that stands at this time.
     pub fn at(ms: u64) -> Self {
-        ManualClock(AtomicU64::new(ms))
+        let clock = ManualClock { wall: AtomicU64::new(ms), ..ManualClock::default() };
+        clock.now();
+        clock
     }
 
-    /// Moves it on.
+    /// Time goes by.
     pub fn advance(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.wall.fetch_add(ms, Ordering::SeqCst);
+        self.up.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the machine's clock back, and no time goes by.
+    pub fn move_back(&self, ms: u64) {
+        // It is looked at all the time; only what was shown cannot be taken back.
+        self.now();
+        self.wall.fetch_sub(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> UnixMillis {
-        UnixMillis(self.0.load(Ordering::SeqCst))
+        let (wall, up) = (self.wall.load(Ordering::SeqCst), self.up.load(Ordering::SeqCst));
+        lock(&self.shown).read(UnixMillis(wall), up)
     }
 }
 

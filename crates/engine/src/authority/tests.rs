@@ -40,6 +40,7 @@ pub(super) struct Given {
     pub(super) log: MemoryLog,
     pub(super) admission: Admission,
     pub(super) commands: Commands,
+    pub(super) clock: Arc<ManualClock>,
     output: Arc<MemoryOutput>,
     _folder: tempfile::TempDir,
 }
@@ -80,7 +81,7 @@ async fn given_with(rules: Rules) -> Given {
     let parts = Parts {
         log: port,
         signer,
-        clock,
+        clock: clock.clone(),
         launchers: Launchers::default(),
         workspaces: WorkspaceBook::default(),
         grants: Grants::default(),
@@ -103,7 +104,7 @@ async fn given_with(rules: Rules) -> Given {
     };
     commands.introduce(root).await.unwrap();
     register_workspace(&commands, "default", "*").await.unwrap();
-    Given { log, admission, commands, output, _folder: folder }
+    Given { log, admission, commands, clock, output, _folder: folder }
 }
 
 pub(super) async fn register_workspace(

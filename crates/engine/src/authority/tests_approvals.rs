@@ -110,3 +110,15 @@ async fn what_nobody_decides_in_time_is_ended_once() {
     assert!(matches!(&stand.decided()[..], [ApprovalEvent::Expired(e)] if e.card == stand.awaiting.card()));
     cancel.cancel();
 }
+
+/// T44: a card that has ended is not opened again by a clock that is moved to before its end.
+#[tokio::test]
+async fn t44_a_clock_that_is_moved_back_keeps_no_card_open() {
+    for (passed, wanted) in [(59_000, Ok(json!(true))), (60_001, Err("APPROVAL_EXPIRED".to_owned()))] {
+        let stand = stand().await;
+        stand.clock.advance(passed);
+        stand.clock.move_back(50_000);
+        let approve = json!({ "decision": "approve", "args_digest": stand.awaiting.args_digest });
+        assert_eq!(stand.ask(approve).await, wanted, "after {passed} ms");
+    }
+}

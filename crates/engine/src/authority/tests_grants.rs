@@ -9,6 +9,7 @@ use custody_contracts::messages::{Reply, ReplyOutcome};
 use custody_domain::grant::Grants as Rule;
 use custody_ledger::handle::fold;
 use custody_ledger::{Append, AppendError, Entity, Log, LogError, MemoryLog, Seq, Stored};
+use custody_ports::clock::Clock;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -366,4 +367,41 @@ async fn t33_a_ledger_that_is_not_whole_stops_every_tool_call_within_a_checkpoin
     *says.lock().unwrap() = None;
     assert_eq!(after(interval * 3).await.is_ok(), passes);
     cancel.cancel();
+}
+
+/// T44: what ends by time ends also when the machine's clock is moved back to before it; beside it, the honest clock of a
+/// moment before.
+#[tokio::test]
+async fn t44_a_clock_that_is_moved_back_keeps_no_grant_and_no_window_open() {
+    const HOUR: u64 = 3_600_000;
+    let given = given().await;
+    register(&given.commands, "web").await.unwrap();
+    ask(&given.commands, "grant.revoke", revoke()).await.unwrap();
+    let few = json!({ "dispatches": 2, "window_ms": HOUR });
+    let ends = json!(UnixMillis(NOW + 2 * HOUR).rfc3339());
+    grant(&given.commands, "web", &[("/id", json!("g-2")), ("/limits", few), ("/expires", ends)]).await.unwrap();
+    let asked = async |seq: u64, id: &str| decided(&given, seq, message(id, "hello")).await;
+
+    // The window's two, the second of them at the next window's eve; then the clock is moved to before the first.
+    assert_eq!(asked(1, "m-1").await.outcome, ReplyOutcome::Admitted);
+    given.clock.advance(HOUR / 2);
+    assert_eq!(asked(2, "m-2").await.outcome, ReplyOutcome::Admitted);
+    given.clock.move_back(24 * HOUR);
+    let full = asked(3, "m-3").await;
+    assert_eq!(full.reason.as_deref(), Some("GRANT_WINDOW"), "{full:?}");
+    // The next window is as long off as it was, whatever the machine says.
+    given.clock.advance(HOUR);
+    let next = asked(4, "m-4").await;
+    assert_eq!(next.outcome, ReplyOutcome::Admitted, "{next:?}");
+
+    // Half an hour before its end the grant stands; after it, under a clock of the day before, it does not.
+    let admitted = data(&given.log, "custody.dispatch.admitted.v1").pop().unwrap();
+    let admitted = serde_json::from_value(admitted).unwrap();
+    let grants = &given.admission.grants;
+    assert_eq!(grants.stands(&admitted, given.clock.now()), Ok(()));
+    given.clock.advance(HOUR);
+    given.clock.move_back(24 * HOUR);
+    assert_eq!(grants.stands(&admitted, given.clock.now()).unwrap_err().code, "GRANT_EXPIRED");
+    let late = asked(5, "m-5").await;
+    assert_eq!(late.reason.as_deref(), Some("GRANT_EXPIRED"), "{late:?}");
 }

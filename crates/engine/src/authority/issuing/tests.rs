@@ -500,6 +500,18 @@ async fn the_gateway_verifies_what_it_holds_and_renews_it_in_time() {
     assert!(refused.code == "TOKEN_REFUSED" && refused.detail.contains("NOT_RUNNING"), "{refused:?}");
 }
 
+/// T44, at the token service: a dispatch token that has ended is no token of now again.
+#[tokio::test]
+async fn t44_a_clock_that_is_moved_back_makes_no_ended_token_good_again() {
+    let stand = Stand::new().await;
+    let d = stand.d("p-1").await.unwrap();
+    stand.clock.move_back(600_000);
+    stand.x(&d, "p-2", |_| {}).await.unwrap();
+    stand.clock.advance(906_000);
+    stand.clock.move_back(900_000);
+    assert_eq!(stand.x(&d, "p-3", |_| {}).await.unwrap_err().code, "TOKEN_EXPIRED");
+}
+
 /// T44: a clock that is moved back makes the token that is held no better.
 #[tokio::test(start_paused = true)]
 async fn t44_a_clock_that_is_moved_back_makes_no_token_good_for_longer() {
