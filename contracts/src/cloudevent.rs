@@ -27,7 +27,7 @@ pub struct Incoming {
 /// Why a message is not a CloudEvent that we take. Each has a stable code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IncomingError {
-    /// Not JSON at all.
+    /// Not JSON at all, or a member occurs twice.
     #[error("the message is not JSON: {0}")]
     NotJson(String),
     /// JSON, but no CloudEvent.
@@ -46,7 +46,7 @@ pub enum IncomingError {
 /// # Errors
 /// See [`IncomingError`].
 pub fn read(bytes: &[u8]) -> Result<Incoming, IncomingError> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| IncomingError::NotJson(e.to_string()))?;
+    let value = crate::once::value(bytes).map_err(|e| IncomingError::NotJson(e.to_string()))?;
     let object = value.as_object().ok_or_else(|| IncomingError::NotCloudEvent("it is not one JSON object".into()))?;
     // The SDK also reads 0.3, whose attributes mean other things.
     if object.get("specversion").and_then(Value::as_str) != Some("1.0") {

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod isolation;
 pub mod launch;
 pub mod messages;
+pub mod once;
 pub mod runner;
 pub mod seal;
 pub mod sealed;

@@ -39,6 +39,7 @@ mod tail;
 mod tamper;
 mod telemetry;
 mod tokens;
+mod tricks;
 mod walk;
 mod warm;
 mod web;

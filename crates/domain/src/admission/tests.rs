@@ -98,6 +98,13 @@ impl World {
         serde_json::to_vec(&event).unwrap()
     }
 
+    /// Its bytes with a part of them replaced after they were signed.
+    fn replaced(&mut self, from: &str, to: &str) {
+        let text = String::from_utf8(self.bytes()).unwrap();
+        assert!(text.contains(from), "{text}");
+        self.raw = Some(text.replacen(from, to, 1).into_bytes());
+    }
+
     fn launcher(&self) -> LauncherState {
         let mut state = LauncherState::default();
         if self.registered {
@@ -221,6 +228,13 @@ fn unit_of(world: &mut World, bytes: usize) {
 #[case::empty(|w: &mut World| w.raw = Some(vec![]), NOTHING, "NOT_JSON", "not JSON")]
 #[case::cut_off(|w: &mut World| { let b = w.bytes(); w.raw = Some(b[..b.len() - 1].to_vec()); }, |w: &mut World| w.raw = Some(w.bytes()), "NOT_JSON", "not JSON")]
 #[case::not_utf8(|w: &mut World| w.raw = Some(vec![0xff, 0xfe]), NOTHING, "NOT_JSON", "not JSON")]
+#[case::t26_a_member_twice(|w: &mut World| w.raw = Some([br#"{"id":"m-other","#.as_slice(), &w.bytes()[1..]].concat()), |w: &mut World| w.raw = Some(w.bytes()), "NOT_JSON", "occurs twice")]
+#[case::t26_a_member_twice_below(|w: &mut World| w.replaced("\"identity\":{", "\"identity\":{\"subject\":\"u_omar\","), NOTHING, "NOT_JSON", "occurs twice")]
+#[case::t26_a_member_twice_by_an_escape(|w: &mut World| w.replaced("\"identity\":{", "\"identity\":{\"subj\\u0065ct\":\"u_omar\","), NOTHING, "NOT_JSON", "occurs twice")]
+#[case::t26_a_second_document(|w: &mut World| w.raw = Some(w.bytes().repeat(2)), |w: &mut World| w.raw = Some(w.bytes()), "NOT_JSON", "trailing")]
+#[case::t26_a_byte_order_mark(|w: &mut World| w.raw = Some(["\u{feff}".as_bytes(), &w.bytes()].concat()), NOTHING, "NOT_JSON", "not JSON")]
+#[case::t26_utf_16(|w: &mut World| w.raw = Some(String::from_utf8(w.bytes()).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect()), NOTHING, "NOT_JSON", "not JSON")]
+#[case::t26_packed(|w: &mut World| w.raw = Some(vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]), NOTHING, "NOT_JSON", "not JSON")]
 #[case::no_event(|w: &mut World| w.raw = Some(b"{}".to_vec()), NOTHING, "NOT_CLOUDEVENT", "not a CloudEvent")]
 #[case::a_batch(|w: &mut World| w.raw = Some([b"[".as_slice(), &w.bytes(), b"]"].concat()), NOTHING, "NOT_CLOUDEVENT", "not one JSON object")]
 #[case::another_specversion(|w: &mut World| w.event["specversion"] = json!("0.3"), NOTHING, "NOT_CLOUDEVENT", "not a CloudEvent")]

@@ -19,6 +19,7 @@ use custody_contracts::events::{
 };
 use custody_contracts::ids::DispatchId;
 use custody_contracts::messages::ErrorDoc;
+use custody_contracts::once;
 use custody_domain::dispatch::{Dispatch, DispatchCommand};
 use custody_domain::key::{Key, KeyCommand};
 use custody_domain::launcher::{Launcher, LauncherCommand};
@@ -110,7 +111,8 @@ pub async fn run(commands: Commands, requests: Arc<dyn Requests>, cancel: Cancel
 }
 
 fn read<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, ErrorDoc> {
-    serde_json::from_slice(&request.bytes)
+    once::value(&request.bytes)
+        .and_then(|_| serde_json::from_slice(&request.bytes))
         .map_err(|e| ErrorDoc::new("COMMAND_INVALID", format!("{}: {e}", request.subject), None))
 }
 

@@ -467,3 +467,27 @@ async fn at_a_cap_the_policy_decides(#[case] policy: Policy, #[case] refused: &[
         assert!(stop["by"].as_str().unwrap().starts_with("policy:cancel-old/"), "{stop}");
     }
 }
+
+/// T26 at the door of commands, which only operators' programs and other roles reach: each beside the honest one.
+#[tokio::test]
+async fn t26_a_command_with_two_readings_is_refused() {
+    let given = given().await;
+    register(&given.commands, "web").await.unwrap();
+    let revoke = |text: &str| Request {
+        subject: "command.grant.revoke".into(),
+        bytes: text.as_bytes().to_vec(),
+        reply_to: String::new(),
+    };
+    let honest = r#"{"grant":"g-1","by":"u_jane","why":"enough"}"#;
+    for text in [
+        r#"{"grant":"g-2","grant":"g-1","by":"u_jane","why":"enough"}"#.to_owned(),
+        r#"{"gr\u0061nt":"g-2","grant":"g-1","by":"u_jane","why":"enough"}"#.to_owned(),
+        honest.repeat(2),
+        format!("[{honest}]"),
+        format!("\u{feff}{honest}"),
+    ] {
+        let refused = given.commands.carry_out(&revoke(&text)).await.unwrap_err();
+        assert_eq!(refused.code, "COMMAND_INVALID", "{text}: {refused:?}");
+    }
+    given.commands.carry_out(&revoke(honest)).await.unwrap();
+}

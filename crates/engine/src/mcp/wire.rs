@@ -3,11 +3,10 @@
 //!
 //! Source: MCP 2025-06-18, 2025-11-25 and 2026-07-28, "Base Protocol"; JSON-RPC 2.0.
 
+use custody_contracts::once;
 use custody_domain::tool::ToolRefusal;
 use http::StatusCode;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
-use std::fmt;
 
 /// A call was refused by a rule.
 const REFUSED: i64 = -32001;
@@ -172,7 +171,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Incoming, RpcError> {
 /// # Errors
 /// What to tell when it is none.
 pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, RpcError> {
-    let Strict(value) = serde_json::from_slice(bytes).map_err(|why| RpcError {
+    let value = once::value(bytes).map_err(|why| RpcError {
         code: NOT_JSON,
         message: format!("the message is not JSON: {why}"),
         data: None,
@@ -194,55 +193,5 @@ pub(crate) fn reply(id: &Value, answered: Result<Value, RpcError>) -> Value {
             }
             json!({ "jsonrpc": "2.0", "id": id, "error": error })
         }
-    }
-}
-
-/// A JSON value in which no member occurs twice.
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Strict;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON value")
-            }
-            fn visit_bool<E>(self, v: bool) -> Result<Strict, E> {
-                Ok(Strict(v.into()))
-            }
-            fn visit_i64<E>(self, v: i64) -> Result<Strict, E> {
-                Ok(Strict(v.into()))
-            }
-            fn visit_u64<E>(self, v: u64) -> Result<Strict, E> {
-                Ok(Strict(v.into()))
-            }
-            fn visit_f64<E>(self, v: f64) -> Result<Strict, E> {
-                Ok(Strict(v.into()))
-            }
-            fn visit_str<E>(self, v: &str) -> Result<Strict, E> {
-                Ok(Strict(v.into()))
-            }
-            fn visit_unit<E>(self) -> Result<Strict, E> {
-                Ok(Strict(Value::Null))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Strict, A::Error> {
-                let mut items = Vec::new();
-                while let Some(Strict(item)) = seq.next_element()? {
-                    items.push(item);
-                }
-                Ok(Strict(Value::Array(items)))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, Strict(value))) = map.next_entry::<String, Strict>()? {
-                    if members.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a member occurs twice"));
-                    }
-                }
-                Ok(Strict(Value::Object(members)))
-            }
-        }
-        d.deserialize_any(Reader)
     }
 }

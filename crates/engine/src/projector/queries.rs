@@ -4,6 +4,7 @@
 use super::Projector;
 use super::waiting::{told, waiting};
 use custody_contracts::messages::ErrorDoc;
+use custody_contracts::once;
 use custody_ports::requests::{REQUEST_BYTES_MAX, Request, Requests};
 use custody_projections::audit::{anomalies, launchers};
 use custody_projections::dispatches::DispatchRow;
@@ -114,7 +115,8 @@ async fn answer(projector: &Projector, request: &Request) -> Value {
 
 async fn carry_out(projector: &Projector, request: &Request) -> Result<Value, ErrorDoc> {
     let bytes: &[u8] = if request.bytes.is_empty() { b"{}" } else { &request.bytes };
-    let query: Query = serde_json::from_slice(bytes)
+    let query: Query = once::value(bytes)
+        .and_then(serde_json::from_value)
         .map_err(|e| ErrorDoc::new("QUERY_INVALID", format!("{}: {e}", request.subject), None))?;
     if !projector.caught_up(query.min_seq, MIN_SEQ_WAIT).await {
         let message = format!("the projector has not reached sequence {} in time", query.min_seq);

@@ -11,6 +11,7 @@ use crate::api::{Api, Place};
 use crate::auth::Person;
 use crate::problem::{Code, Problem};
 use custody_contracts::catalogue;
+use custody_contracts::once;
 use custody_contracts::ws::{ByeReason, ClientFrame, FRAME_BYTES_MAX, GoneReason, NackId};
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
@@ -365,7 +366,7 @@ enum Bad {
 /// A frame of ws.v1. What is wrong with a command or a subscription that says its id is answered; anything else ends
 /// the connection.
 fn read(text: &str) -> Result<ClientFrame, Bad> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|_| Bad::Frame)?;
+    let value = once::value(text.as_bytes()).map_err(|_| Bad::Frame)?;
     let invalid = |why: &dyn std::fmt::Display| Problem::new(Code::Invalid, why);
     let bad = |problem: Problem| match (value.get("t").and_then(|t| t.as_str()), value.get("id")) {
         (Some("cmd"), Some(serde_json::Value::String(id))) if !id.is_empty() && id.len() <= 128 => {
@@ -394,6 +395,18 @@ mod tests {
     #[case::wildcard(r#"{"t":"sub","id":1,"topic":"dispatch/*"}"#, "sub")]
     #[case::unknown_command(r#"{"t":"cmd","id":"m-1","name":"ledger.write","args":{}}"#, "cmd")]
     #[case::not_json("{", "frame")]
+    #[case::t26_twice(r#"{"t":"sub","id":1,"id":2,"topic":"dispatches"}"#, "frame")]
+    #[case::t26_twice_below(
+        r#"{"t":"cmd","id":"m-1","name":"dispatch.stop","args":{"dispatch":"d-1","dispatch":"d-2"}}"#,
+        "frame"
+    )]
+    #[case::t26_twice_by_an_escape(
+        r#"{"t":"cmd","id":"m-1","name":"dispatch.stop","args":{"dispatch":"d-1","d\u0069spatch":"d-2"}}"#,
+        "frame"
+    )]
+    #[case::t26_a_batch(r#"[{"t":"unsub","id":1}]"#, "frame")]
+    #[case::t26_a_second_document(r#"{"t":"unsub","id":1}{"t":"unsub","id":2}"#, "frame")]
+    #[case::t26_a_byte_order_mark("\u{feff}{\"t\":\"unsub\",\"id\":1}", "frame")]
     #[case::no_id(r#"{"t":"cmd","name":"dispatch.stop"}"#, "frame")]
     #[case::a_servers_frame(r#"{"t":"hb","now":1,"head":1}"#, "frame")]
     fn a_frame_is_read_or_refused_where_it_can_be_answered(#[case] text: &str, #[case] wanted: &str) {

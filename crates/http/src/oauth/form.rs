@@ -183,6 +183,7 @@ mod tests {
 
     #[rstest]
     #[case::twice(b"&scope=tool%3Amail__send", "invalid_request")]
+    #[case::t26_twice_by_an_escape(b"&sc%6fpe=tool%3Amail__send", "invalid_request")]
     #[case::two_tokens(b"&subject_token=x", "invalid_request")]
     #[case::two_audiences(b"&audience=https%3A%2F%2Ffiles.test", "invalid_target")]
     #[case::half_an_escape(b"&x=%4", "invalid_request")]

@@ -22,6 +22,7 @@ use crate::problem::{Code, Problem};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
+use custody_contracts::once::Once;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -117,7 +118,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// A JSON body whose errors are problems.
+/// A JSON body that has one reading, and whose errors are problems.
 #[derive(Debug, Clone)]
 pub struct Body<T>(pub T);
 
@@ -125,8 +126,10 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        match axum::Json::<T>::from_request(request, api).await {
-            Ok(axum::Json(value)) => Ok(Body(value)),
+        match axum::Json::<Once>::from_request(request, api).await {
+            Ok(axum::Json(Once(value))) => serde_json::from_value(value)
+                .map(Body)
+                .map_err(|e| Problem::new(Code::Invalid, format!("the body: {e}"))),
             Err(JsonRejection::BytesRejection(e)) if e.status() == 413 => {
                 Err(Problem::new(Code::TooLarge, format!("a body has at most {BODY_BYTES_MAX} bytes")))
             }

@@ -5,6 +5,7 @@ use crate::problem::{Code, Problem};
 use custody_contracts::canonical::canonical;
 use custody_contracts::catalogue::{self, CheckError};
 use custody_contracts::ids::{LauncherRef, RunnerName, Subject, WorkspaceId};
+use custody_contracts::once;
 use custody_contracts::unit::{
     Context, ContextKind, Entrypoint, Identity, Invocation, Limits, Mode, Reference, SessionStart, Start, Trigger,
     WorkspaceMount,
@@ -12,7 +13,6 @@ use custody_contracts::unit::{
 use custody_contracts::workload::{
     Backend, LAUNCHER, PROMPT, PROMPT_PATH, Resources, SESSION, TOOLS, TRIGGER, WORKSPACES, WorkloadSpec, uri,
 };
-use serde_json::Value;
 
 /// What a runtime allows one box.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,7 +51,7 @@ pub fn read(
     ceilings: &Ceilings,
     name: impl Fn(&[u8]) -> Result<String, Problem>,
 ) -> Result<Posted, Problem> {
-    let value: Value = serde_json::from_slice(body)
+    let value = once::value(body)
         .map_err(|e| Problem::new(Code::Invalid, format!("the body is not JSON: {e}")).code("NOT_JSON"))?;
     catalogue::check("runtime.v1", "WorkloadSpec", &value).map_err(|error| {
         let why = match error {

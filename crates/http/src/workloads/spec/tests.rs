@@ -56,6 +56,10 @@ fn what_cannot_be_run_is_refused(#[case] change: fn(&mut Value), #[case] status:
 #[case::nothing("")]
 #[case::half("{\"workloadId\":")]
 #[case::not_text("\u{0}")]
+#[case::t26_twice("{\"workloadId\":\"w-1\",\"workloadId\":\"w-2\"}")]
+#[case::t26_twice_by_an_escape("{\"env\":{\"A\":\"1\",\"\\u0041\":\"2\"}}")]
+#[case::t26_a_second_document("{}{}")]
+#[case::t26_a_byte_order_mark("\u{feff}{}")]
 fn what_is_no_json_is_refused(#[case] body: &str) {
     let subject = Subject::parse("u_jane").unwrap();
     let problem = read(body.as_bytes(), &subject, Backend::Docker, &ceilings(), named).unwrap_err();
