@@ -8,6 +8,7 @@ mod approvals;
 mod bad_input;
 mod browser;
 mod c2sp;
+mod capitals;
 mod contents;
 mod crash;
 mod crash_tool;
