@@ -189,6 +189,51 @@ async fn t40_nothing_of_another_box_can_be_seen() {
     assert!(!other.iter().any(|(key, _)| key == "environ.of.another"), "{other:?}");
 }
 
+/// T39: each way out that the trust design lists, tried from inside; beside them what a box may do. What the kernel refuses
+/// nobody records: there is no monitor of system calls.
+#[tokio::test]
+async fn t39_every_listed_way_out_of_a_box_is_refused() {
+    let live = Live::start().await;
+    // A file of the host that everybody may read, and that no mount leads to.
+    let secret = live.folder("host").join("secret");
+    std::fs::write(&secret, "of the host").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut spec = live.spec("escape", "escape");
+    spec.env.insert("BOX_HOST".to_owned(), secret.to_str().unwrap().to_owned());
+    let ended = live.run_to_end(&spec).await;
+    assert_eq!(ended.state, BoxState::Exited { code: 0, oom: false, error: None });
+    let report = live.report("escape");
+    let honest: Vec<_> = report.iter().filter(|(key, _)| key.starts_with("honest.")).collect();
+    assert_eq!(honest.len(), 6);
+    assert!(honest.iter().all(|(_, value)| value == "ok"), "{honest:?}");
+
+    let tried: Vec<_> = report.iter().filter(|(key, _)| key.starts_with("escape.")).collect();
+    assert_eq!(tried.len(), 39, "the table is short: {tried:?}");
+    for (key, value) in tried {
+        let wanted: &[&str] = match key.as_str() {
+            // There is no such thing in the box.
+            key if key.starts_with("escape.engine.") || key.starts_with("escape.host.") => &["ENOENT"],
+            "escape.device.disk" | "escape.device.memory" | "escape.device.kernel_log" => &["ENOENT"],
+            // It is there, and is not the box's: read-only, hidden, or root's.
+            "escape.release_agent" | "escape.notify_on_release" | "escape.cgroup.procs" | "escape.cgroup.make" => {
+                &["EACCES", "EROFS", "EPERM", "ENOENT"]
+            }
+            "escape.core_pattern" | "escape.modprobe" | "escape.uevent_helper" | "escape.sysrq" => {
+                &["EACCES", "EROFS", "EPERM", "ENOENT"]
+            }
+            "escape.kernel_memory" => &["EACCES", "EPERM", "ENOENT"],
+            // The kernel is not even asked.
+            _ => &["EPERM"],
+        };
+        assert!(wanted.contains(&value.as_str()), "{key}: {value}, not one of {wanted:?}");
+    }
+    let of = |key: &str| report.iter().find(|(k, _)| k == key || k.starts_with(&format!("{key}."))).unwrap().1.clone();
+    assert_eq!((of("processes.of.others"), of("name.of.1")), ("0".to_owned(), "inside".to_owned()));
+    // Nothing of the host was touched, and what the links name there is as it was.
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "of the host");
+    assert!(!std::path::Path::new("/sys/fs/cgroup/escape").exists());
+}
+
 #[rstest]
 #[case::loopback(Sockets::Loopback, &["socket.inet", "socket.inet6"])]
 #[case::watched(Sockets::Watched, &["socket.inet", "socket.inet6", "socket.inet.udp"])]

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -211,6 +212,86 @@ static void calls(void) {
 #endif
 }
 
+/* Opens one file of every control group for writing: "ok" if any can be, else the name of the last error. */
+static const char *open_below(const char *folder, const char *file) {
+  char path[512];
+  const char *came = "ENOENT";
+  DIR *all = opendir(folder);
+  for (struct dirent *one; all && (one = readdir(all));) {
+    snprintf(path, sizeof path, "%s/%s/%s", folder, one->d_name, file);
+    if (open(path, O_WRONLY) >= 0) came = "ok";
+    else if (strcmp(came, "ok") && errno != ENOENT && errno != ENOTDIR) came = strerrorname_np(errno);
+  }
+  if (all) closedir(all);
+  return came;
+}
+
+/* The ways out of a container that the trust design lists (T39), one line for each, and beside them what a box may do.
+ * BOX_HOST is a file of the host that no mount leads to. */
+static void escapes(void) {
+  const char *host = getenv("BOX_HOST");
+  char climb[512];
+  int status = 0, others = 0;
+  call("honest.create", open("/out/own", O_CREAT | O_WRONLY, 0600));
+  call("honest.link", symlink("own", "/out/link"));
+  call("honest.through_a_link", open("/out/link", O_RDONLY));
+  call("honest.environ", open("/proc/self/environ", O_RDONLY));
+  call("honest.socket", socket(AF_UNIX, SOCK_STREAM, 0));
+  pid_t child = fork();
+  if (child == 0) _exit(0);
+  call("honest.fork", waitpid(child, &status, 0));
+
+  call("escape.mount.proc", mount("proc", "/tmp", "proc", 0, 0));
+  call("escape.mount.bind", mount("/", "/tmp", 0, MS_BIND, 0));
+  call("escape.mount.cgroup", mount("cgroup", "/tmp", "cgroup", 0, "rdma"));
+  call("escape.remount", mount(0, "/", 0, MS_REMOUNT | MS_BIND, 0));
+  call("escape.umount", umount2("/proc/sys", MNT_DETACH));
+  /* PTRACE_SEIZE of process 1: on the host that would be its init; here it is this process, which the kernel refuses too. */
+  call("escape.ptrace", syscall(SYS_ptrace, 0x4206, 1, 0, 0));
+  call("escape.memory_of_1", syscall(SYS_process_vm_readv, 1, 0, 0, 0, 0, 0));
+  call("escape.socket.raw", socket(AF_INET, SOCK_RAW, 1));
+  call("escape.socket.packet", socket(AF_PACKET, SOCK_RAW, 0));
+  call("escape.socket.netlink", socket(AF_NETLINK, SOCK_RAW, 0));
+  call("escape.device.make", mknod("/tmp/disk", S_IFBLK | 0600, makedev(8, 0)));
+  call("escape.device.disk", open("/dev/sda", O_RDONLY));
+  call("escape.device.memory", open("/dev/mem", O_RDONLY));
+  call("escape.device.kernel_log", open("/dev/kmsg", O_RDONLY));
+  call("escape.setuid", setuid(0));
+  call("escape.setgid", setgid(0));
+  call("escape.setgroups", syscall(SYS_setgroups, 0, 0));
+  call("escape.chown", chown("/out/own", 0, 0));
+  call("escape.unshare.user", unshare(CLONE_NEWUSER));
+  call("escape.unshare.user_and_mounts", unshare(CLONE_NEWUSER | CLONE_NEWNS));
+  call("escape.setns", setns(-1, 0));
+  call("escape.chroot", chroot("/tmp"));
+  say("escape.release_agent", open_below("/sys/fs/cgroup", "release_agent"));
+  say("escape.notify_on_release", open_below("/sys/fs/cgroup", "notify_on_release"));
+  say("escape.cgroup.procs", open_below("/sys/fs/cgroup", "cgroup.procs"));
+  call("escape.cgroup.make", mkdir("/sys/fs/cgroup/escape", 0700));
+  call("escape.core_pattern", open("/proc/sys/kernel/core_pattern", O_WRONLY));
+  call("escape.modprobe", open("/proc/sys/kernel/modprobe", O_WRONLY));
+  call("escape.uevent_helper", open("/sys/kernel/uevent_helper", O_WRONLY));
+  call("escape.sysrq", open("/proc/sysrq-trigger", O_WRONLY));
+  call("escape.kernel_memory", open("/proc/kcore", O_RDONLY | O_NONBLOCK) < 0 ? -1 : read(open("/proc/kcore", O_RDONLY), climb, 16) > 0 ? 0 : (errno = ENOENT, -1));
+  call("escape.engine.var_run", open("/var/run/docker.sock", O_RDWR));
+  call("escape.engine.run", open("/run/docker.sock", O_RDWR));
+  call("escape.engine.containerd", open("/run/containerd/containerd.sock", O_RDWR));
+  call("escape.engine.podman", open("/run/podman/podman.sock", O_RDWR));
+  if (host) {
+    snprintf(climb, sizeof climb, "/out/../../../../../../..%s", host);
+    call("escape.host.path", open(host, O_RDONLY));
+    call("escape.host.climb", open(climb, O_RDONLY));
+    if (symlink(host, "/out/away") == 0) call("escape.host.link", open("/out/away", O_RDONLY));
+    snprintf(climb, sizeof climb, "/proc/1/root%s", host);
+    call("escape.host.root_of_1", open(climb, O_RDONLY));
+  }
+  DIR *all = opendir("/proc");
+  for (struct dirent *one; all && (one = readdir(all));) others += atoi(one->d_name) > 0 && atoi(one->d_name) != getpid();
+  snprintf(climb, sizeof climb, "%d", others);
+  say("processes.of.others", climb);
+  copy_lines("/proc/1/comm", "", "name.of.1");
+}
+
 extern char **environ;
 
 static void report(void) {
@@ -302,6 +383,7 @@ int main(void) {
   }
   if (!strcmp(mode, "look")) { look(); return fclose(out); }
   if (!strcmp(mode, "leave")) { leave(); fclose(out); close(open("/out/left", O_CREAT | O_WRONLY, 0644)); for (;;) pause(); }
+  if (!strcmp(mode, "escape")) { escapes(); return fclose(out); }
   if (!strcmp(mode, "report")) { report(); return fclose(out); }
   return 97;
 }
