@@ -15,6 +15,7 @@ mod crash_tool;
 mod doors;
 mod envoy;
 mod erasure;
+mod exfiltration;
 mod flood;
 mod grants;
 mod identity;
