@@ -289,3 +289,35 @@ async fn a_full_disk_refuses_clearly_and_heals_when_there_is_space() {
     // Everything that was acknowledged is in the log, and nothing else.
     assert!(stack.ok(&["audit", "verify"]).await.out.contains("PASS"));
 }
+
+/// T45: who decides every tool call is not there, is no file, or cannot be understood. A policy of which a part is good is not
+/// used at all; with a good one beside it Custody starts.
+#[rstest]
+#[case::missing(None, Some(2))]
+#[case::cut_off(Some("@id(\"own\") forbid(principal, action"), Some(2))]
+#[case::half_good(Some("@id(\"own\") forbid(principal, action, resource); permit(nonsense);"), Some(2))]
+#[case::of_nothing_that_there_is(
+    Some("@id(\"own\") forbid(principal, action, resource) when { context.nothing };"),
+    Some(2)
+)]
+#[case::good(Some("@id(\"own\") forbid(principal, action, resource);"), None)]
+#[tokio::test(flavor = "multi_thread")]
+async fn t45_without_a_policy_that_is_good_as_a_whole_nothing_starts(
+    #[case] text: Option<&str>,
+    #[case] ends: Option<i32>,
+) {
+    let mut stack = Stack::prepared(Options::default());
+    let policy = stack.home().join("policy.cedar");
+    if let Some(text) = text {
+        fs::write(&policy, text).unwrap();
+    }
+    fs::write(stack.home().join("config.toml"), format!("[tools]\npolicy = {:?}\n", policy.to_str().unwrap())).unwrap();
+    match (stack.try_up(&[]).await, ends) {
+        (Ok(()), None) => {}
+        (Err(status), Some(code)) => {
+            assert_eq!(status.code(), Some(code), "{status}: {}", stack.log());
+            assert!(stack.log().contains("[POLICY_INVALID]") && stack.log().contains("next: "), "{}", stack.log());
+        }
+        (other, _) => panic!("{other:?}: {}", stack.log()),
+    }
+}

@@ -45,13 +45,20 @@ pub(super) struct Stand {
     log: MemoryLog,
     broken: Arc<AtomicBool>,
     full: Arc<AtomicBool>,
+    gate: Arc<Gate>,
     blobs: Arc<MemoryBlobs>,
     mcp: Arc<Mcp>,
     agent: reqwest::Client,
 }
 
-/// A log that can be told to take nothing any more.
-struct Breakable(MemoryLog, Arc<AtomicBool>);
+/// A log that can be told to take nothing any more, or to take its time.
+struct Breakable(MemoryLog, Arc<AtomicBool>, Arc<Gate>);
+
+/// Where appends wait while somebody holds it, and how many have come so far.
+struct Gate {
+    held: tokio::sync::RwLock<()>,
+    came: tokio::sync::watch::Sender<u64>,
+}
 
 impl Log for Breakable {
     fn load<'a>(&'a self, entity: &'a Entity) -> BoxFuture<'a, Result<Vec<Stored>, LogError>> {
@@ -60,7 +67,11 @@ impl Log for Breakable {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Seq, AppendError>> {
         match self.1.load(Ordering::SeqCst) {
             true => Box::pin(async { Err(AppendError::Unavailable("told to".into())) }),
-            false => self.0.append(append),
+            false => Box::pin(async move {
+                self.2.came.send_modify(|n| *n += 1);
+                let _open = self.2.held.read().await;
+                self.0.append(append).await
+            }),
         }
     }
     fn read(&self, from: Seq) -> BoxFuture<'_, Result<BoxStream<'static, Result<Stored, LogError>>, LogError>> {
@@ -108,8 +119,9 @@ impl Stand {
         put(&log, LedgerEvent::Dispatch(DispatchEvent::Admitted(Box::new(admitted.clone()))), "d-1").await;
         let (broken, full) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let blobs = Arc::new(MemoryBlobs::default());
+        let gate = Arc::new(Gate { held: tokio::sync::RwLock::default(), came: tokio::sync::watch::channel(0).0 });
         let mcp = Mcp::new(Needs {
-            log: Arc::new(Breakable(log.clone(), broken.clone())),
+            log: Arc::new(Breakable(log.clone(), broken.clone(), gate.clone())),
             signer: Arc::new(RoleKey::from_seed(Role::Gateway, &[3; 32])),
             clock: Arc::new(ManualClock::at(1_000_000)),
             blobs: Arc::new(Filling(blobs.clone(), full.clone())),
@@ -143,7 +155,7 @@ impl Stand {
         });
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let agent = reqwest::Client::builder().no_proxy().tls_certs_only([]).unix_socket(socket).build().unwrap();
-        Stand { folder, log, broken, full, blobs, mcp, agent }
+        Stand { folder, log, broken, full, gate, blobs, mcp, agent }
     }
 
     fn root(&self) -> std::path::PathBuf {
@@ -464,6 +476,29 @@ async fn a_call_whose_intent_cannot_be_recorded_does_nothing() {
     let answer = stand.call("workspace_write", json!({ "path": "x", "text": "x" })).await;
     assert_eq!(answer["error"]["code"], -32603, "{answer}");
     assert!(!stand.root().join("x").exists());
+}
+
+/// T45: a ledger that is slow decides nothing meanwhile. The call waits for its intent, and nothing is done before that
+/// stands; when it does, the same call is made, once.
+#[tokio::test]
+async fn t45_a_ledger_that_is_slow_lets_no_call_through_before_its_intent_stands() {
+    let stand = Arc::new(Stand::new(Mode::Rw, None).await);
+    let shut = stand.gate.held.write().await;
+    let mut came = stand.gate.came.subscribe();
+    let asking = stand.clone();
+    let call = tokio::spawn(async move { asking.call("workspace_write", json!({ "path": "x", "text": "x" })).await });
+    came.wait_for(|n| *n > 0).await.unwrap();
+    // The intent has reached the ledger, which says nothing.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!call.is_finished() && !stand.root().join("x").exists());
+    assert!(stand.effects().is_empty());
+    drop(shut);
+    let answer = call.await.unwrap();
+    assert_eq!(answer["result"]["isError"], false, "{answer}");
+    assert!(stand.root().join("x").exists());
+    assert_eq!(stand.effects().len(), 2, "its intent and its outcome");
 }
 
 #[tokio::test]
