@@ -552,6 +552,44 @@ async fn an_end_says_what_the_stop_was_for(#[case] asked: Option<StopReason>, #[
     running.end().await;
 }
 
+/// Waits until a box is recorded as started.
+async fn started(log: &MemoryLog, dispatch: &str) {
+    let mut tail = log.tail(Seq(1)).await.unwrap();
+    while let Some(Ok(stored)) = tail.next().await {
+        let all = Recorded::read(&stored).unwrap();
+        let is_start = |r: &Recorded| matches!(r.event, Some(LedgerEvent::Run(RunEvent::Started(_))));
+        if all.iter().any(|r| r.entity.id == dispatch && is_start(r)) {
+            return;
+        }
+    }
+}
+
+/// T44: a deadline comes although the machine's clock is moved to before it; and a clock that is only moved, while no time
+/// goes by, ends nothing.
+#[rstest]
+#[case::its_time_is_over(300, StopReason::MaxLifetime)]
+#[case::no_time_went_by(0, StopReason::Stopped)]
+#[tokio::test]
+async fn t44_a_clock_that_is_moved_back_moves_no_deadline(#[case] passed: u64, #[case] expected: StopReason) {
+    let log = MemoryLog::new();
+    let containers = Arc::new(FakeContainers::with_images(&[IMAGE]));
+    admit(&log, "d-1", "s-1").await;
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let running = begin(&log, &containers, &["d-1"], 1, |one| {
+        one.clock = clock.clone();
+        (one.config.limits.wall_ms, one.config.limits.grace_ms) = (300, 0);
+    });
+    started(&log, "d-1").await;
+    clock.advance(passed);
+    clock.move_back(900_000);
+    if expected == StopReason::Stopped {
+        stop(&log, "d-1", 1_000, None).await;
+    }
+    let events = ended(&log, "d-1").await;
+    assert_eq!(finished(&events).reason, expected, "{events:?}");
+    running.end().await;
+}
+
 #[tokio::test]
 async fn what_waits_and_is_stopped_ends_without_a_box_and_before_its_turn() {
     let log = MemoryLog::new();
