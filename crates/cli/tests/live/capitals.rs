@@ -117,7 +117,8 @@ async fn t27_a_member_in_other_capitals_never_reaches_a_server_in_go() {
     let answer = post(&door, "/mcp", &honest).await;
     assert_eq!(answer["result"]["content"][0]["text"], "sent to bob@acme.test", "{answer}");
     let bob = ("send".to_owned(), "bob@acme.test".to_owned());
-    assert_eq!(server.heard().await[1..], [bob.clone()]);
+    let heard = server.heard().await;
+    assert_eq!((heard.len(), &heard[1]), (2, &bob), "{heard:?}");
 
     let honest = honest.to_string();
     let changed = |from: &str, to: &str| {
