@@ -664,8 +664,11 @@ pub struct ToolIntended {
     pub scope: String,
     /// What it may do to the world.
     pub effect: ToolEffect,
-    /// Digest of the canonical arguments; their bytes are the blob of that name.
+    /// Digest of the canonical arguments as they are kept; their bytes are `args`, or the blob of that name.
     pub args_digest: String,
+    /// What has that digest, when it is small: base64url without padding. See [`crate::sealed::inline`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<String>,
     /// How far the input of the dispatch is trusted.
     pub input_trust: InputTrust,
     /// The key under which the same call is never two effects.
@@ -727,9 +730,12 @@ pub struct ToolFinished {
     /// Stable code, unless it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Digest of the answer that the agent got; its bytes are the blob of that name.
+    /// Digest of the answer that the agent got, as it is kept; its bytes are `result`, or the blob of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_digest: Option<String>,
+    /// What has that digest, when it is small: base64url without padding. See [`crate::sealed::inline`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
     /// Size of that answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_bytes: Option<u64>,

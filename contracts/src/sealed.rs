@@ -1,16 +1,33 @@
 //! What stands in the ledger of a person's content: ciphertext under that person's key, and what became of the key. Must
 //! never hold a key.
 
-use crate::canonical::derived_id;
+use crate::canonical::{derived_id, digest};
 use crate::events::DispatchAdmitted;
 use crate::ids::Subject;
 use crate::unit::{Entrypoint, Start};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use serde::{Deserialize, Serialize};
 
 /// What stands in the unit where sealed words stood.
 pub const SEALED: &str = "(sealed)";
 /// What is shown in place of words whose key is destroyed.
 pub const ERASED: &str = "(erased)";
+
+/// The largest content that stands in the event which names its digest, in bytes as it is kept; larger is a blob. Two durable
+/// writes are one then. Source: contract ledger.v2, `ToolIntended` and `ToolFinished`.
+pub const INLINE_BYTES_MAX: usize = 4_096;
+
+/// Content as an event holds it: base64url without padding. `None` for what is to be a blob.
+pub fn inline(kept: &[u8]) -> Option<String> {
+    (kept.len() <= INLINE_BYTES_MAX).then(|| B64.encode(kept))
+}
+
+/// Content that an event holds, when it has the digest that the event names.
+pub fn from_inline(text: &str, named: &str) -> Option<Vec<u8>> {
+    let kept = B64.decode(text).ok()?;
+    (kept.len() <= INLINE_BYTES_MAX && digest(&kept) == named).then_some(kept)
+}
 
 /// How words are sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

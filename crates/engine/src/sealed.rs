@@ -12,7 +12,7 @@ use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::events::{DispatchAdmitted, Kind};
 use custody_contracts::ids::Subject;
 use custody_contracts::launch::FollowUp;
-use custody_contracts::sealed::{SEALED, SealAlg, Sealed, about_start, set_words, words};
+use custody_contracts::sealed::{SEALED, SealAlg, Sealed, about_start, from_inline, set_words, words};
 use custody_domain::admission::UNIT_BYTES_MAX;
 use custody_ledger::{Append, AppendError, Entity, Log, LogError, Seq, Stored};
 use custody_ports::blobs::{BLOB_BYTES_MAX, BlobError, Blobs};
@@ -90,6 +90,17 @@ impl Blobs for SealedBlobs {
         let key = self.keys.find(&subject).map_err(of_key)?.filter(|key| key.kid() == kid);
         let key = key.ok_or_else(|| BlobError::Erased(subject.to_string()))?;
         key.open(head, sealed).map_err(|_| corrupt())
+    }
+}
+
+/// Content by its digest: from the event that holds it, or from the store.
+///
+/// # Errors
+/// [`BlobError`]; [`BlobError::Corrupt`] when the event holds something else than its digest names.
+pub(crate) async fn content(blobs: &dyn Blobs, held: Option<&str>, named: &str) -> Result<Vec<u8>, BlobError> {
+    match held {
+        Some(text) => blobs.open(from_inline(text, named).ok_or_else(|| BlobError::Corrupt(named.to_owned()))?),
+        None => blobs.get(named).await,
     }
 }
 

@@ -298,8 +298,10 @@ export type ToolIntended = {
   readonly scope: tool_v1.Scope;
   /** read: changes nothing. write: can be undone. irreversible: cannot. */
   readonly effect: "read" | "write" | "irreversible";
-  /** SHA-256 of the canonical arguments. Their bytes are the blob of that name. */
+  /** SHA-256 of the canonical arguments as they are kept. Their bytes are args, or the blob of that name. */
   readonly args_digest: string;
+  /** What has that digest, in base64url without padding. Absent where it is a blob. */
+  readonly args?: string;
   /** How far the input of the dispatch is trusted. */
   readonly input_trust: identity_v1.InputTrust;
   /** The key under which the same call is never two effects. */
@@ -322,8 +324,10 @@ export type ToolFinished = {
   readonly phase: "succeeded" | "failed" | "in_doubt";
   /** Why, unless it succeeded. A code that never changes its meaning. */
   readonly reason?: string;
-  /** SHA-256 of the answer that the agent got. Its bytes are the blob of that name. */
+  /** SHA-256 of the answer that the agent got, as it is kept. Its bytes are result, or the blob of that name. */
   readonly result_digest?: string;
+  /** What has that digest, in base64url without padding. Absent where it is a blob. */
+  readonly result?: string;
   /** Size of that answer. */
   readonly result_bytes?: number;
   /** Milliseconds from the intent to the outcome. */

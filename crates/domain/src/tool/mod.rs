@@ -29,6 +29,7 @@ use custody_contracts::catalogue;
 use custody_contracts::events::{DispatchAdmitted, RuledBy, ToolEffect, ToolIntended};
 use custody_contracts::grant::Grant;
 use custody_contracts::ids::{Subject, UnixMillis, WorkspaceId};
+use custody_contracts::sealed::{from_inline, inline};
 use custody_contracts::unit::{InputTrust, Mode, WorkspaceMount};
 use policy::{Ruling, ruling};
 use serde_json::Value;
@@ -202,6 +203,15 @@ impl ToolPermit {
         &self.intended
     }
 
+    /// Lets its intent hold the arguments as they are kept, when they are small: no blob is needed then. What has not the
+    /// digest that was judged is not taken.
+    #[must_use]
+    pub fn holding(mut self, kept: &[u8]) -> ToolPermit {
+        let named = self.intended.args_digest.as_str();
+        self.intended.args = inline(kept).filter(|text| from_inline(text, named).is_some());
+        self
+    }
+
     /// Whether it rests on an approval.
     pub fn is_approved(&self) -> bool {
         self.intended.approval.is_some()
@@ -303,6 +313,7 @@ pub fn judge(asked: ToolAsked<'_>) -> Result<Judged, ToolRefusal> {
         input_trust: admitted.unit.trigger.input_trust(),
         idempotency_key: idempotency_key(admitted, n, &args_digest),
         args_digest,
+        args: None,
         policy: Some(policy),
         tool_digest: Some(tool.digest().to_owned()),
         approval: asked.approval.map(|approved| approved.by.clone()),
@@ -425,7 +436,7 @@ fn deed(
     Ok((Deed::Upstream { tool: tool.clone(), args }, None))
 }
 
-/// A recorded intent, judged again as far as the log alone allows: its arguments are a blob, and the documents of
+/// A recorded intent, judged again as far as the log alone allows: its arguments are sealed or a blob, and the documents of
 /// upstreams' tools are the installation's.
 ///
 /// # Errors
@@ -438,6 +449,10 @@ pub fn judge_again(
     let digest = recorded.tool_digest.as_deref();
     let (scope, effect) =
         offered_again(admitted, recorded.n, &recorded.tool, digest, &recorded.scope, recorded.effect)?;
+    if recorded.args.as_ref().is_some_and(|args| from_inline(args, &recorded.args_digest).is_none()) {
+        let detail = "the arguments that it holds have not the digest that it names";
+        return Err(ToolRefusal::new("ARGUMENTS_OF_ANOTHER_CALL", detail, "nothing may be done"));
+    }
     let input_trust = admitted.unit.trigger.input_trust();
     match approval {
         Some(approved) => {
@@ -463,6 +478,7 @@ pub fn judge_again(
         input_trust,
         idempotency_key: idempotency_key(admitted, recorded.n, &recorded.args_digest),
         args_digest: recorded.args_digest.clone(),
+        args: recorded.args.clone(),
         policy: recorded.policy.clone(),
         tool_digest: recorded.tool_digest.clone(),
         approval: approval.map(|approved| approved.by.clone()),

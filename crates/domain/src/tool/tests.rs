@@ -358,8 +358,14 @@ fn an_approved_intent_and_what_waited_are_judged_again_from_the_log_alone() {
 fn an_intent_is_judged_again_from_the_log_alone() {
     let mut own = admitted(&["mail__send"], "rw", None);
     let recorded = judged(&own, 3, "mail__send", &json!({ "to": "bob@acme.test" }), &mail(&json!({}))).unwrap();
+    let plain = recorded.args().as_bytes().to_vec();
+    let holds = recorded.clone().holding(&plain).into_event();
+    assert_eq!(judge_again(&own, &holds, None).unwrap().args, inline(&plain));
+    assert_eq!(recorded.clone().holding(b"another").into_event().args, None);
     let recorded = recorded.into_event();
     assert_eq!(judge_again(&own, &recorded, None).unwrap(), recorded);
+    let of_another = ToolIntended { args: inline(b"another"), ..recorded.clone() };
+    assert_eq!(judge_again(&own, &of_another, None).unwrap_err().code, "ARGUMENTS_OF_ANOTHER_CALL");
     own.unit.trigger = Trigger::Event;
     assert_eq!(judge_again(&own, &recorded, None).unwrap_err().code, "APPROVAL_NEEDED");
     own.unit.tools.clear();

@@ -8,15 +8,17 @@ use crate::crash;
 use crate::replay::{Tape, TapedWait};
 use crate::upstream::Came;
 use custody_contracts::approval::ToolAwaiting;
-use custody_contracts::canonical::{canonical, derived_id};
+use custody_contracts::canonical::{canonical, derived_id, digest};
 use custody_contracts::envelope::Meta;
 use custody_contracts::events::{EffectEvent, Kind, ToolEffect, ToolFinished, ToolPhase, ToolRefused};
 use custody_contracts::grant::GrantIssued;
 use custody_contracts::ids::{Subject, UnixMillis, WorkspaceId};
+use custody_contracts::sealed::inline;
 use custody_domain::effect::{Effect, EffectCommand, EffectRefusal, EffectState};
 use custody_domain::events::OfEffect;
 use custody_domain::tool::{Deed, FileCall, Judged, Offered, ToolAsked, ToolPermit, ToolRefusal, WaitPermit, judge};
 use custody_ledger::{Command, Decider, Entity, Expected, HandleError, Outcome, Seq, handle, handle_known};
+use custody_ports::blobs::BlobError;
 use custody_ports::secrets::SecretText;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,11 +104,12 @@ impl Mcp {
             return Err(RpcError::internal("the gateway is ending"));
         };
         // The same call again is the same effect: it is looked for before it gets a number.
-        let key = (name.to_owned(), self.named(canonical(args).as_bytes())?);
+        let kept = self.sealed(canonical(args))?;
+        let key = (name.to_owned(), digest(&kept));
         let before = self.past.lock().await.once.get(&key).copied();
         let began = match before {
             Some(n) => Begun::Before(n),
-            None => self.intend(name, args, &key).await?,
+            None => self.intend(name, args, &key, &kept).await?,
         };
         let (permit, seq) = match began {
             Begun::Intended(permit, seq) => (permit, seq),
@@ -127,14 +130,14 @@ impl Mcp {
         &self.needs.admitted.unit.identity.subject
     }
 
-    /// The digest that names what the person's key seals.
-    fn named(&self, bytes: &[u8]) -> Result<String, RpcError> {
-        let named = self.needs.blobs.name(self.subject(), bytes);
-        named.map_err(|error| RpcError::internal(format!("nothing of this person is kept now: {error}")))
+    /// Content as it is kept: what the person's key seals. Its digest names it.
+    fn sealed(&self, text: String) -> Result<Vec<u8>, RpcError> {
+        let kept = self.needs.blobs.seal(self.subject(), text.into_bytes());
+        kept.map_err(|error| RpcError::internal(format!("nothing of this person is kept now: {error}")))
     }
 
     /// Judges the call and writes its intent, its card or its refusal.
-    async fn intend(&self, name: &str, args: &Value, key: &(String, String)) -> Result<Begun, RpcError> {
+    async fn intend(&self, name: &str, args: &Value, key: &(String, String), kept: &[u8]) -> Result<Begun, RpcError> {
         loop {
             let n = self.last.fetch_add(1, Ordering::SeqCst) + 1;
             let tools = self.needs.tools.tools();
@@ -162,7 +165,7 @@ impl Mcp {
             }
             let waited = past.as_ref().map_or(0, |past| past.waited);
             let began = match judged {
-                Ok(Judged::Permit(permit)) => self.put_intent(n, *permit).await?,
+                Ok(Judged::Permit(permit)) => self.put_intent(n, permit.holding(kept)).await?,
                 Ok(Judged::Waits(permit)) => match (&self.needs.tape, may_wait(waited)) {
                     (Some(tape), _) => return self.waited_then(n, name, args, &permit, tape).await,
                     (None, Ok(())) => self.put_card(n, *permit).await?,
@@ -190,7 +193,12 @@ impl Mcp {
     /// Writes an intent; `None` when another call has its number since before a restart.
     async fn put_intent(&self, n: u32, permit: ToolPermit) -> Result<Option<Begun>, RpcError> {
         // Both at once, and no call before both stand: an intent whose arguments are missing is one of a call that was not made.
-        let stored = self.needs.blobs.put(self.subject(), permit.args().as_bytes().to_vec());
+        let stored = async {
+            if permit.intended().args.is_none() {
+                self.needs.blobs.put(self.subject(), permit.args().as_bytes().to_vec()).await?;
+            }
+            Ok::<_, BlobError>(())
+        };
         let (stored, appended) = tokio::join!(stored, self.append_intent(n, &permit));
         let Some(seq) = appended? else { return Ok(None) };
         if let Err(error) = stored {
@@ -381,19 +389,27 @@ impl Mcp {
         answer: &Answer,
         took: Duration,
     ) -> Result<(), RpcError> {
-        let bytes = canonical(&answer.result).into_bytes();
-        let (n, size, result_digest) = (permit.intended().n, bytes.len(), self.named(&bytes).ok());
+        let text = canonical(&answer.result);
+        let (n, size) = (permit.intended().n, text.len());
+        let kept = self.sealed(text.clone()).ok();
+        let result = kept.as_deref().and_then(inline);
         let finished = ToolFinished {
             dispatch: self.needs.admitted.dispatch.clone(),
             n,
             phase: answer.phase,
             reason: answer.code.or_else(|| self.needs.tape.is_some().then_some(REPLAYED)).map(str::to_owned),
-            result_digest,
+            result_digest: kept.as_deref().map(digest),
+            result,
             result_bytes: u64::try_from(size).ok(),
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         // The outcome stands also where its result cannot be kept, so neither waits for the other.
-        let stored = self.needs.blobs.put(self.subject(), bytes);
+        let stored = async {
+            if finished.result.is_none() {
+                self.needs.blobs.put(self.subject(), text.into_bytes()).await?;
+            }
+            Ok::<_, BlobError>(())
+        };
         let (stored, recorded) = tokio::join!(stored, self.append_outcome(permit, seq, &finished));
         if let Err(error) = stored {
             tracing::warn!(%error, dispatch = %self.needs.admitted.dispatch, n, "a tool's result was not stored");
@@ -424,7 +440,7 @@ impl Mcp {
             dispatch: self.needs.admitted.dispatch.clone(),
             n,
             tool: tool_name(name),
-            args_digest: Some(self.named(canonical(args).as_bytes())?),
+            args_digest: Some(digest(&self.sealed(canonical(args))?)),
             reason: refusal.code.to_owned(),
             detail: refusal.detail.clone(),
             count: 1,
@@ -603,6 +619,7 @@ pub(crate) fn in_doubt(intended: &EffectEvent) -> Option<ToolFinished> {
         phase: ToolPhase::InDoubt,
         reason: Some("GATEWAY_RESTARTED".to_owned()),
         result_digest: None,
+        result: None,
         result_bytes: None,
         duration_ms: 0,
     })

@@ -4,6 +4,7 @@
 use super::call::Answer;
 use super::wire::RpcError;
 use super::{Mcp, call};
+use crate::sealed::content;
 use custody_contracts::events::{EffectEvent, Kind, LedgerEvent, ToolEffect, ToolPhase};
 use custody_ledger::{Entity, Log, Recorded};
 use serde_json::{Value, json};
@@ -96,7 +97,8 @@ impl Mcp {
             }
             Some(EffectEvent::ToolFinished(e)) => {
                 let digest = e.result_digest.unwrap_or_default();
-                let kept = self.needs.blobs.get(&digest).await.ok().and_then(|b| serde_json::from_slice(&b).ok());
+                let kept = content(self.needs.blobs.as_ref(), e.result.as_deref(), &digest).await;
+                let kept = kept.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 Ok(kept.unwrap_or_else(|| {
                     let text = format!("this call was made before and {}; its answer is not kept", e.phase.as_str());
                     json!({ "content": [{ "type": "text", "text": text }], "isError": false })

@@ -6,8 +6,11 @@ use super::*;
 use crate::keys::KeyBook;
 use crate::presenting::{Pass, Presenter};
 use crate::runtime::tests::{admitted, put};
+use crate::sealed::content;
+use custody_contracts::canonical::{canonical, digest};
 use custody_contracts::events::{DispatchEvent, EffectEvent, LedgerEvent, Role, ToolPhase, ToolRefused};
 use custody_contracts::ids::{DispatchId, Subject};
+use custody_contracts::sealed::{INLINE_BYTES_MAX, from_inline, inline};
 use custody_contracts::unit::{Limits, Mode, WorkspaceMount};
 use custody_domain::tool::{PolicyAsked, Verdict};
 use custody_ledger::{Append, AppendError, Entity, LogError, MemoryLog, Recorded, Seq, Stored};
@@ -356,11 +359,11 @@ async fn a_call_is_intended_carried_out_and_recorded_before_it_is_answered() {
         panic!("{effects:?}")
     };
     assert_eq!((one.as_str(), two.as_str()), ("d-1-t1", "d-1-t1"));
-    let args = stand.blobs.get(&intended.args_digest).await.unwrap();
+    let args = from_inline(intended.args.as_ref().unwrap(), &intended.args_digest).unwrap();
     assert_eq!(String::from_utf8(args).unwrap(), r#"{"limit":4,"offset":6,"path":"a/one.md"}"#);
     assert_eq!((intended.tool.as_str(), intended.scope.as_str()), ("workspace_read", "workspace:read"));
     assert_eq!((finished.phase, &finished.reason), (ToolPhase::Succeeded, &None));
-    let result = stand.blobs.get(finished.result_digest.as_ref().unwrap()).await.unwrap();
+    let result = from_inline(finished.result.as_ref().unwrap(), finished.result_digest.as_ref().unwrap()).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&result).unwrap(), answer["result"]);
     let stored = stand.log.messages();
     let envelope = &Recorded::read(stored.last().unwrap()).unwrap()[0].envelope;
@@ -504,7 +507,8 @@ async fn t45_a_ledger_that_is_slow_lets_no_call_through_before_its_intent_stands
 #[tokio::test]
 async fn a_call_whose_arguments_are_not_stored_is_not_made_and_its_record_says_so() {
     let stand = Stand::new(Mode::Rw, None).await;
-    let write = || stand.call("workspace_write", json!({ "path": "x", "text": "x" }));
+    let large = "x".repeat(INLINE_BYTES_MAX);
+    let write = || stand.call("workspace_write", json!({ "path": "x", "text": large }));
     stand.full.store(true, Ordering::SeqCst);
     let answer = write().await;
     assert_eq!(answer["error"]["code"], -32603, "{answer}");
@@ -517,6 +521,33 @@ async fn a_call_whose_arguments_are_not_stored_is_not_made_and_its_record_says_s
     stand.full.store(false, Ordering::SeqCst);
     assert_eq!(write().await["result"]["isError"], false);
     assert!(stand.root().join("x").exists());
+}
+
+/// What is small stands in the events themselves, what is larger is a blob; the digest is of the same bytes in both.
+#[tokio::test]
+async fn content_is_in_the_event_up_to_its_size_and_a_blob_beyond() {
+    let stand = Stand::new(Mode::Rw, None).await;
+    let around = canonical(&json!({ "path": "x", "text": "" })).len();
+    for (bytes, held) in [(INLINE_BYTES_MAX, true), (INLINE_BYTES_MAX + 1, false)] {
+        let args = json!({ "path": "x", "text": "x".repeat(bytes - around) });
+        assert_eq!(stand.call("workspace_write", args.clone()).await["result"]["isError"], false);
+        let mut intents = stand.effects().into_iter().filter_map(|(_, effect)| match effect {
+            EffectEvent::ToolIntended(intended) => Some(intended),
+            _ => None,
+        });
+        let last = intents.next_back().unwrap();
+        assert_eq!(
+            (last.args.is_some(), last.args_digest.as_str()),
+            (held, digest(canonical(&args).as_bytes()).as_str())
+        );
+        let stored = stand.blobs.get(&last.args_digest).await;
+        assert_eq!(stored.is_ok(), !held);
+        let read = content(stand.blobs.as_ref(), last.args.as_deref(), &last.args_digest).await.unwrap();
+        assert_eq!(read, canonical(&args).into_bytes());
+    }
+    let other = inline(b"another").unwrap();
+    let refused = content(stand.blobs.as_ref(), Some(&other), &digest(b"one")).await;
+    assert!(matches!(refused, Err(BlobError::Corrupt(_))), "{refused:?}");
 }
 
 /// A token service that is not there.

@@ -1,6 +1,7 @@
 //! The recording of one dispatch: its model calls and tool calls with what was answered. Each is given out once.
 
 use super::{admitted, events, normal};
+use crate::sealed::content;
 use custody_contracts::events::{
     DispatchAdmitted, EffectEvent, EffectOutcome, Kind, LedgerEvent, ModelCalled, ToolFinished, ToolIntended, ToolPhase,
 };
@@ -148,7 +149,7 @@ async fn load(dispatch: &str, again: &DispatchAdmitted, log: &dyn Log, blobs: &d
         }
         let person = &own.unit.identity.subject;
         if let Some(LedgerEvent::Effect(EffectEvent::ToolAwaiting(e))) = found.first() {
-            let args_digest = named_now(&e.args_digest, person, blobs).await;
+            let args_digest = named_now(None, &e.args_digest, person, blobs).await;
             kept.waits.push(TapedWait { tool: e.tool.clone(), args_digest, card: e.card(), expires_at: e.expires_at });
         }
         kept.tools.extend(tool(&found, person, blobs).await.map(Some));
@@ -159,21 +160,23 @@ async fn load(dispatch: &str, again: &DispatchAdmitted, log: &dyn Log, blobs: &d
 /// A tool call whose outcome is known; one that was refused is refused again by the rules.
 async fn tool(events: &[LedgerEvent], of: &Subject, blobs: &dyn Blobs) -> Option<TapedTool> {
     let [
-        LedgerEvent::Effect(EffectEvent::ToolIntended(ToolIntended { tool, args_digest, .. })),
-        LedgerEvent::Effect(EffectEvent::ToolFinished(ToolFinished { phase, result_digest: Some(digest), .. })),
+        LedgerEvent::Effect(EffectEvent::ToolIntended(ToolIntended { tool, args_digest, args, .. })),
+        LedgerEvent::Effect(EffectEvent::ToolFinished(ToolFinished {
+            phase, result_digest: Some(digest), result, ..
+        })),
     ] = events
     else {
         return None;
     };
-    let result = serde_json::from_slice(&blobs.get(digest).await.ok()?).ok()?;
-    let args_digest = named_now(args_digest, of, blobs).await;
+    let result = serde_json::from_slice(&content(blobs, result.as_deref(), digest).await.ok()?).ok()?;
+    let args_digest = named_now(args.as_deref(), args_digest, of, blobs).await;
     let succeeded = *phase == ToolPhase::Succeeded;
     Some(TapedTool { tool: tool.clone(), args_digest, result, succeeded })
 }
 
 /// The digest that the same arguments are named by now: a recording may be from before they were sealed.
-async fn named_now(recorded: &str, of: &Subject, blobs: &dyn Blobs) -> String {
-    let args = blobs.get(recorded).await.ok();
+async fn named_now(inline: Option<&str>, recorded: &str, of: &Subject, blobs: &dyn Blobs) -> String {
+    let args = content(blobs, inline, recorded).await.ok();
     args.and_then(|args| blobs.name(of, &args).ok()).unwrap_or_else(|| recorded.to_owned())
 }
 

@@ -29,7 +29,7 @@ fn every_golden_event_is_stored_and_read_as_itself() {
         assert_eq!(recorded[0].event.as_ref(), Some(&event), "{}", path.display());
         read += 1;
     }
-    assert_eq!(read, 78);
+    assert_eq!(read, 80);
 }
 
 #[test]
