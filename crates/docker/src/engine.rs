@@ -398,6 +398,16 @@ impl Containers for Docker {
     fn create<'a>(&'a self, spec: &'a BoxSpec) -> BoxFuture<'a, Result<String, BoxError>> {
         Box::pin(self.create_box(spec))
     }
+    fn create_heard<'a>(&'a self, spec: &'a BoxSpec) -> BoxFuture<'a, Result<Option<Listening<'static>>, BoxError>> {
+        Box::pin(async move {
+            let id = self.make(spec).await?;
+            let (as_asked, listening) = tokio::join!(self.read_back(&id, spec), self.listen_for(&spec.name, End::Next));
+            as_asked.map(|()| listening.ok())
+        })
+    }
+    fn makes_ahead(&self) -> bool {
+        true
+    }
     fn start<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(self.start_box(name))
     }

@@ -4,11 +4,12 @@
 use std::sync::OnceLock;
 
 /// Every point, in the order of the walk. The crash tests go through all of them.
-pub const POINTS: [&str; 23] = [
+pub const POINTS: [&str; 24] = [
     "au.before_decide",
     "au.after_decide",
     "au.after_reply",
     "rt.before_claim",
+    "rt.made_ahead",
     "rt.after_claim",
     "rt.after_create",
     "rt.after_start_call",

@@ -178,6 +178,16 @@ pub trait Containers: Send + Sync {
     fn resolve_image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, BoxError>>;
     /// Creates a box and returns the engine's id.
     fn create<'a>(&'a self, spec: &'a BoxSpec) -> BoxFuture<'a, Result<String, BoxError>>;
+    /// As [`Containers::create`], and begins to listen for the end to come while the box is read back; `None` where that is
+    /// to be asked for by itself.
+    fn create_heard<'a>(&'a self, spec: &'a BoxSpec) -> BoxFuture<'a, Result<Option<Listening<'static>>, BoxError>> {
+        Box::pin(async move { self.create(spec).await.map(|_| None) })
+    }
+    /// Whether a box may be made while its claim is being recorded, because nothing of it runs before its start, and one
+    /// that was made for nothing is removed without a trace that others see.
+    fn makes_ahead(&self) -> bool {
+        false
+    }
     /// Starts it. Safe to call on one that runs.
     fn start<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>>;
     /// What it is now; `None` if it does not exist.

@@ -201,6 +201,7 @@ pub struct FakeContainers {
     ends_at_once: Mutex<Option<i64>>,
     /// How many looks at a box that has ended do not tell yet that it was for memory.
     oom_after: Mutex<Option<u32>>,
+    makes_ahead: bool,
 }
 
 impl FakeContainers {
@@ -215,6 +216,11 @@ impl FakeContainers {
     pub fn ending_at_once(self, code: i64) -> Self {
         *lock(&self.ends_at_once) = Some(code);
         self
+    }
+
+    /// Boxes may be made ahead of their claims.
+    pub fn making_ahead(self) -> Self {
+        FakeContainers { makes_ahead: true, ..self }
     }
 
     /// Every box that ends was killed for memory, which this many looks do not tell yet.
@@ -308,6 +314,9 @@ impl Containers for FakeContainers {
             Ok(id)
         };
         Box::pin(async move { result })
+    }
+    fn makes_ahead(&self) -> bool {
+        self.makes_ahead
     }
     fn start<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), BoxError>> {
         let code = *lock(&self.ends_at_once);

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 /// The points of the table below. A call of a tool has two more, and a table of its own, and so has an erasure; a point that is in neither fails
 /// its own test.
-const TABLE: [&str; 17] = [
+const TABLE: [&str; 18] = [
     "au.before_decide",
     "au.after_decide",
     "au.after_reply",
     "rt.before_claim",
+    "rt.made_ahead",
     "rt.after_claim",
     "rt.after_create",
     "rt.after_start_call",
@@ -73,6 +74,7 @@ async fn done_once(stack: &Stack, dispatch: &str) {
 #[case(TABLE[14])]
 #[case(TABLE[15])]
 #[case(TABLE[16])]
+#[case(TABLE[17])]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_at_a_crash_point_is_made_good(#[case] point: &str) {
     let mut stack = Stack::prepared(Options::default());

@@ -2,10 +2,10 @@
 //! never be what a decision depends on.
 //!
 //! The phases of a start follow each other: `admit` (stored to decided), `queue` (to the claim), `claim`, `create` (to the
-//! box that is made), `mount` (what workspaces' files, session file and the gateway's socket took beyond that, at the same
-//! time; all of it, with its mounts, for a warm box), `boot` (the engine's start call, and its turn for it). A run's
-//! end adds `first_frame` (from the engine's time of the start, or from the mounts of a warm box, to the worker's first frame) and `first_byte` (from
-//! there to the first frame that the agent caused).
+//! box that is made, which may be while its claim is recorded), `mount` (what workspaces' files, session file and the
+//! gateway's socket took beyond that, at the same time; all of it, with its mounts, for a warm box), `boot` (the engine's
+//! start call, and its turn for it). A run's end adds `first_frame` (from the engine's time of the start, or from the mounts
+//! of a warm box, to the worker's first frame) and `first_byte` (from there to the first frame that the agent caused).
 
 use custody_contracts::box_protocol::{Frame, FrameBody};
 use custody_contracts::events::RunStarted;
@@ -38,7 +38,8 @@ impl Phases {
     /// A phase ends now, and the next begins.
     pub(super) fn lap(&mut self, name: &str, now: UnixMillis) {
         self.took.insert(name.to_owned(), now.0.saturating_sub(self.lap.0).min(MS_MAX));
-        self.lap = now;
+        // A box that was made ahead of its claim took no time of its own.
+        self.lap = self.lap.max(now);
     }
 
     /// All of them.

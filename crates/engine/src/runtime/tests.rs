@@ -271,10 +271,14 @@ async fn a_kill_for_memory_that_the_engine_hears_of_late_is_named_as_one(
     task.await.unwrap().unwrap();
 }
 
+#[rstest]
+#[case::made_after_the_claim(false)]
+#[case::made_ahead_of_it(true)]
 #[tokio::test]
-async fn two_runtimes_never_start_one_dispatch_twice() {
+async fn two_runtimes_never_start_one_dispatch_twice(#[case] ahead: bool) {
     let log = MemoryLog::new();
-    let containers = Arc::new(FakeContainers::with_images(&[IMAGE]).ending_at_once(1));
+    let engine = FakeContainers::with_images(&[IMAGE]).ending_at_once(1);
+    let containers = Arc::new(if ahead { engine.making_ahead() } else { engine });
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let ids: Vec<String> = (0..6).map(|n| format!("d-{n}")).collect();
     for id in &ids {
@@ -302,7 +306,12 @@ async fn two_runtimes_never_start_one_dispatch_twice() {
     created.sort();
     created.dedup();
     assert_eq!(created.len(), ids.len());
-    assert_eq!(containers.created().len(), ids.len(), "no name was created twice");
+    for name in created {
+        let starts = containers.calls(&name).into_iter().filter(|call| call == "start").count();
+        assert_eq!(starts, 1, "{name}");
+    }
+    // Of what is made ahead, the box of a claim that is lost is removed, and the winner makes its own.
+    assert!(ahead || containers.created().len() == ids.len(), "no name was created twice");
 }
 
 #[tokio::test]

@@ -3,15 +3,17 @@
 
 use super::tests::{IMAGE, admitted, ended, finished, open_socket, put, register, runtime};
 use super::{Runtime, box_spec, plan, run};
-use custody_contracts::events::{DispatchEvent, LedgerEvent, RunEvent, RunStarted, StopReason};
+use custody_contracts::events::{DispatchEvent, Kind, LedgerEvent, RunEvent, RunStarted, StopReason};
 use custody_contracts::ids::{DispatchId, UnixMillis, WorkspaceId};
 use custody_contracts::unit::Mode;
 use custody_contracts::workspace::{CommitOutcome, MountBase};
-use custody_ledger::MemoryLog;
+use custody_ledger::{Append, AppendError, Entity, Log, LogError, MemoryLog, Seq, Stored};
 use custody_ports::containers::{BoxState, BoxStatus};
 use custody_ports::workspaces::Workspaces;
 use custody_testkit::fakes::FakeContainers;
 use custody_testkit::workspaces::MemoryWorkspaces;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use rstest::rstest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,6 +113,54 @@ async fn an_end_is_listened_for_before_the_start_and_nothing_is_asked_twice() {
     // One look for the record of the start, one for whose box is removed.
     let asked = ["create", "listen next", "start", "inspect", "inspect", "remove"];
     assert_eq!(stage.containers.calls(NAME), asked);
+}
+
+/// A log that takes a claim only once a box is made.
+struct AfterTheBox(MemoryLog, Arc<FakeContainers>);
+
+impl Log for AfterTheBox {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Seq, AppendError>> {
+        Box::pin(async move {
+            while append.entity.kind == Kind::Run && self.1.created().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            self.0.append(append).await
+        })
+    }
+    fn load<'a>(&'a self, entity: &'a Entity) -> BoxFuture<'a, Result<Vec<Stored>, LogError>> {
+        self.0.load(entity)
+    }
+    fn read(&self, from: Seq) -> BoxFuture<'_, Result<BoxStream<'static, Result<Stored, LogError>>, LogError>> {
+        self.0.read(from)
+    }
+    fn tail(&self, from: Seq) -> BoxFuture<'_, Result<BoxStream<'static, Result<Stored, LogError>>, LogError>> {
+        self.0.tail(from)
+    }
+    fn last_seq(&self) -> BoxFuture<'_, Result<Seq, LogError>> {
+        self.0.last_seq()
+    }
+}
+
+#[tokio::test]
+async fn a_box_is_made_while_its_claim_is_recorded_and_started_after_it() {
+    let mut stage = Stage::with(FakeContainers::with_images(&[IMAGE]).ending_at_once(3).making_ahead()).await;
+    stage.one.log = Arc::new(AfterTheBox(stage.log.clone(), stage.containers.clone()));
+    let events = stage.to_its_end().await;
+    assert_eq!(finished(&events).exit_code, Some(3));
+    let asked = ["create", "listen next", "start", "inspect", "inspect", "remove"];
+    assert_eq!(stage.containers.calls(NAME), asked);
+}
+
+/// A death between the making of a box and the record of its claim leaves one with another deadline: it is no box of the
+/// claim that follows.
+#[tokio::test]
+async fn a_box_of_a_claim_that_was_never_recorded_is_made_anew() {
+    let stage = Stage::with(FakeContainers::with_images(&[IMAGE]).ending_at_once(3).making_ahead()).await;
+    stage.containers.plant(stage.status(BoxState::Created));
+    let events = stage.to_its_end().await;
+    assert_eq!(finished(&events).exit_code, Some(3));
+    let asked = ["inspect", "remove", "create", "listen next", "start", "inspect"];
+    assert_eq!(stage.containers.calls(NAME)[..asked.len()], asked);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::{Runtime, Shared, collect};
 use crate::crash;
 use crate::replay::before;
 use custody_contracts::canonical::digest;
-use custody_contracts::events::{SessionFile, StopReason};
+use custody_contracts::events::{DispatchAdmitted, SessionFile, StopReason};
 use custody_contracts::ids::{UnixMillis, WorkspaceId};
 use custody_contracts::unit::{InputTrust, Mode};
 use custody_contracts::workspace::{CommitOutcome, Encryption, MountBase, RunCommit, Workspace};
@@ -104,13 +104,20 @@ async fn head_of(runtime: &Runtime, document: &Workspace) -> Result<Head, Worksp
 ///
 /// # Errors
 /// A sentence with a stable code first.
-pub(super) fn places(run: &One<'_>) -> Result<(), String> {
-    for mount in &run.open.admitted.unit.workspaces {
+pub(super) fn places(folder: &Path, admitted: &DispatchAdmitted, box_uid: u32) -> Result<(), String> {
+    for mount in &admitted.unit.workspaces {
         let id = mount.id.as_str();
-        known(run, id)?;
-        place(run, id).map_err(|e| refused(id, &e))?;
+        place(&copy_of(folder, id), box_uid).map_err(|e| refused(id, &e))?;
     }
     Ok(())
+}
+
+/// Whether every workspace of a run is there, with the commit that it begins with.
+///
+/// # Errors
+/// A sentence with a stable code first.
+pub(super) fn all_known(run: &One<'_>) -> Result<(), String> {
+    run.open.admitted.unit.workspaces.iter().try_for_each(|mount| known(run, mount.id.as_str()).map(drop))
 }
 
 /// Puts the files of every workspace into its folder.
@@ -139,16 +146,15 @@ fn known(run: &One<'_>, id: &str) -> Result<(Workspace, String), String> {
     }
 }
 
-fn place(run: &One<'_>, id: &str) -> Result<(), WorkspaceError> {
+fn place(copy: &Path, box_uid: u32) -> Result<(), WorkspaceError> {
     let io = |e: std::io::Error| WorkspaceError::Failed { doing: "making a working copy", why: e.to_string() };
-    let copy = copy_of(run.folder, id);
     // What an earlier life began is begun again: no box has seen it.
-    match std::fs::remove_dir_all(&copy) {
+    match std::fs::remove_dir_all(copy) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
     }
-    std::fs::create_dir_all(&copy).map_err(io)?;
-    collect::give_to_box(&copy, run.runtime.config.classes.box_uid()).map_err(io)
+    std::fs::create_dir_all(copy).map_err(io)?;
+    collect::give_to_box(copy, box_uid).map_err(io)
 }
 
 async fn put(run: &One<'_>, document: &Workspace, base: &str) -> Result<(), WorkspaceError> {

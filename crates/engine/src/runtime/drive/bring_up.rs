@@ -3,7 +3,8 @@
 
 use super::super::phases::Phases;
 use super::super::{collect, plan, workspaces};
-use super::{CannotStart, One, RETRY_MAX, append, socket_path};
+use super::claim::Ahead;
+use super::{CannotStart, One, RETRY_MAX, append, places, socket_path};
 use crate::crash;
 use crate::replay::before;
 use custody_contracts::events::{InForce, RunStarted};
@@ -12,7 +13,6 @@ use custody_contracts::unit::Start;
 use custody_domain::queue::Caps;
 use custody_domain::run::RunCommand;
 use custody_ports::containers::{BoxError, BoxSet, BoxState, BoxStatus, End, Listening};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
@@ -21,18 +21,22 @@ use tokio::sync::SemaphorePermit;
 const SOCKET_WAIT: Duration = Duration::from_secs(15);
 /// How often a create or start is tried when the engine does not answer.
 const ENGINE_TRIES_MAX: u32 = 60;
+/// How often a name is asked for that is taken, and the pause between: a second in all.
+const NAME_TRIES_MAX: u32 = 20;
+const NAME_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a box is made before it is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Making {
+enum Making<'a> {
     ToDo,
     /// By an earlier life.
     Done,
+    /// While its claim was being recorded.
+    Ahead(Ahead<'a>),
 }
 
 /// What came of creating a box.
 enum Made {
-    Here,
+    Here(Option<Listening<'static>>),
     Before,
     NoImage(String),
 }
@@ -55,7 +59,7 @@ impl Up<'_> {
 
 impl<'a> One<'a> {
     /// From the claim to a box that runs, or has run.
-    pub(super) async fn bring_up(&self) -> Result<Up<'a>, CannotStart> {
+    pub(super) async fn bring_up(&self, ahead: Option<Ahead<'a>>) -> Result<Up<'a>, CannotStart> {
         if let Some(started) = &self.open.started {
             return Ok(Up::found(started.clone()));
         }
@@ -71,7 +75,7 @@ impl<'a> One<'a> {
             return self.wake(phases, there).await.map(Up::found);
         }
         let listening = match there.map(|status| status.state) {
-            None => self.begin(&mut phases, Making::ToDo).await?,
+            None => self.begin(&mut phases, ahead.map_or(Making::ToDo, Making::Ahead)).await?,
             Some(BoxState::Created) => self.begin(&mut phases, Making::Done).await?,
             Some(BoxState::Running | BoxState::Exited { .. }) => None,
         };
@@ -87,9 +91,12 @@ impl<'a> One<'a> {
 
     /// Makes the box and fills its folders at the same time, listens for its end, and starts it. A box that an earlier
     /// life made gets its folders anew: what that life had put there may be half of it.
-    async fn begin(&self, phases: &mut Phases, making: Making) -> Result<Option<Listening<'a>>, CannotStart> {
+    async fn begin(&self, phases: &mut Phases, making: Making<'a>) -> Result<Option<Listening<'a>>, CannotStart> {
         self.may_start().await?;
-        self.places()?;
+        workspaces::all_known(self).map_err(CannotStart)?;
+        if !matches!(making, Making::Ahead(_)) {
+            self.places()?;
+        }
         let filled = AtomicBool::new(false);
         let filling = async {
             let done = self.fill().await;
@@ -97,15 +104,19 @@ impl<'a> One<'a> {
             done.map(|()| self.now())
         };
         let engine = async {
-            let permit = self.starts().await;
-            if making == Making::ToDo {
-                self.create().await?;
-            }
-            // Without it the end is still found out, by looking.
-            let listening = self.listen(End::Next).await.ok();
+            let (permit, listening, made_at) = match making {
+                Making::Ahead(Ahead { permit, listening, made_at }) => (Some(permit), listening, Some(made_at)),
+                Making::ToDo => (self.starts().await, self.create().await?, None),
+                Making::Done => (self.starts().await, None, None),
+            };
+            let listening: Option<Listening<'a>> = match listening {
+                Some(listening) => Some(listening),
+                // Without it the end is still found out, by looking.
+                None => self.listen(End::Next).await.ok(),
+            };
             // A bucket that is slow must not keep others from the engine.
             let permit = permit.filter(|_| filled.load(Ordering::Relaxed));
-            Ok::<_, CannotStart>((permit, listening, self.now()))
+            Ok::<_, CannotStart>((permit, listening, made_at.unwrap_or_else(|| self.now())))
         };
         // Each is waited for, also when the other failed: nothing may write into the folders while they are removed.
         let (filled_at, made) =
@@ -204,10 +215,7 @@ impl<'a> One<'a> {
     /// the same id, and then its box has the same name: that one is never started, watched, stopped or removed.
     pub(super) async fn own(&self) -> Result<Option<BoxStatus>, CannotStart> {
         match self.ask(|| self.runtime.containers.inspect(&self.spec.name)).await? {
-            Some(status) if !self.is_own(&status) => Err(CannotStart(format!(
-                "NAME_TAKEN: container {} belongs to another installation on this engine; launch again under another message id",
-                self.spec.name
-            ))),
+            Some(status) if !self.is_own(&status) => Err(self.name_taken()),
             status => Ok(status),
         }
     }
@@ -254,15 +262,9 @@ impl<'a> One<'a> {
         }
     }
 
-    /// The folders that the box mounts, empty: all that the engine wants to be there before it makes a box.
+    /// The folders that the box mounts, empty.
     pub(super) fn places(&self) -> Result<(), CannotStart> {
-        let io = |what: &str, path: &Path, e: std::io::Error| CannotStart(format!("{what} {}: {e}", path.display()));
-        workspaces::places(self).map_err(CannotStart)?;
-        let session = self.folder.join("session");
-        std::fs::create_dir_all(&session).map_err(|e| io("making", &session, e))?;
-        std::fs::create_dir_all(self.folder.join("gw")).map_err(|e| io("making", self.folder, e))?;
-        collect::give_to_box(&session, self.runtime.config.classes.box_uid())
-            .map_err(|e| io("giving away", &session, e))
+        places(self.folder, &self.open.admitted, &self.runtime.config.classes)
     }
 
     /// What is in them when the box starts: the workspaces' files, and the session.
@@ -303,23 +305,52 @@ impl<'a> One<'a> {
         Ok(())
     }
 
-    pub(super) async fn create(&self) -> Result<(), CannotStart> {
-        let made = self.ask(|| async {
-            match self.runtime.containers.create(self.spec).await {
-                Ok(_) => Ok(Made::Here),
-                Err(BoxError::NameTaken(_)) => Ok(Made::Before),
-                Err(BoxError::ImageMissing(image)) => Ok(Made::NoImage(image)),
-                Err(error) => Err(error),
+    pub(super) async fn create(&self) -> Result<Option<Listening<'static>>, CannotStart> {
+        for _ in 0..NAME_TRIES_MAX {
+            let made = self.ask(|| async {
+                match self.runtime.containers.create_heard(self.spec).await {
+                    Ok(listening) => Ok(Made::Here(listening)),
+                    Err(BoxError::NameTaken(_)) => Ok(Made::Before),
+                    Err(BoxError::ImageMissing(image)) => Ok(Made::NoImage(image)),
+                    Err(error) => Err(error),
+                }
+            });
+            match made.await? {
+                Made::Here(listening) => return Ok(listening),
+                Made::Before => {}
+                Made::NoImage(image) => {
+                    return Err(CannotStart(format!(
+                        "IMAGE_MISSING: {image} is not on this machine and nothing is pulled; ops/setup builds the runner images"
+                    )));
+                }
             }
-        });
-        match made.await? {
-            Made::Here => Ok(()),
-            // This very box, created before an answer was lost; or another installation's, which is told here.
-            Made::Before => self.own().await.map(drop),
-            Made::NoImage(image) => Err(CannotStart(format!(
-                "IMAGE_MISSING: {image} is not on this machine and nothing is pulled; ops/setup builds the runner images"
-            ))),
+            match self.ask(|| self.runtime.containers.inspect(&self.spec.name)).await? {
+                None => {}
+                // This very box, created before an answer was lost.
+                Some(status) if self.is_own(&status) && self.is_as_claimed(&status) => return Ok(None),
+                // An earlier life made it ahead of a claim that it did not record.
+                Some(status) if self.is_own(&status) => {
+                    self.ask(|| self.runtime.containers.remove(&self.spec.name)).await?;
+                }
+                // Another runtime of this ledger may have made it ahead of a claim that it has lost.
+                Some(status) if status.state == BoxState::Created => tokio::time::sleep(NAME_PAUSE).await,
+                Some(_) => break,
+            }
         }
+        Err(self.name_taken())
+    }
+
+    /// Whether a box carries what its claim says, or has begun and is not made anew.
+    fn is_as_claimed(&self, status: &BoxStatus) -> bool {
+        let same = |(label, value): (&String, &String)| status.labels.get(label) == Some(value);
+        status.state != BoxState::Created || self.spec.labels.iter().all(same)
+    }
+
+    fn name_taken(&self) -> CannotStart {
+        CannotStart(format!(
+            "NAME_TAKEN: container {} belongs to another installation on this engine; launch again under another message id",
+            self.spec.name
+        ))
     }
 
     pub(super) async fn start(&self) -> Result<(), CannotStart> {

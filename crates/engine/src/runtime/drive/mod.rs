@@ -9,15 +9,15 @@ mod finish;
 mod wake;
 mod watch;
 
-use super::isolation::{Class, ClassMissing};
+use super::isolation::{Class, ClassMissing, Classes};
 use super::phases::Phases;
 use super::pool::Blank;
-use super::{Runtime, Shared, plan, workload, workspaces};
+use super::{Runtime, Shared, collect, plan, workload, workspaces};
 use crate::runtime::view::{Open, Stop};
 use claim::Claim;
 use custody_contracts::canonical::derived_id;
 use custody_contracts::envelope::Meta;
-use custody_contracts::events::{Kind, RunClaimed};
+use custody_contracts::events::{DispatchAdmitted, Kind, RunClaimed};
 use custody_contracts::ids::UnixMillis;
 use custody_domain::run::{Run, RunCommand, RunRefusal};
 use custody_ledger::{Command, Entity, Outcome, handle, handle_new};
@@ -37,7 +37,7 @@ pub(super) async fn drive(runtime: &Runtime, shared: &Shared, dispatch: &str) {
     let begun = runtime.clock.now();
     let class = plan::class(&runtime.config.classes, &open.admitted.runner);
     let claim = claim::claim(runtime, shared, &open, class.as_ref().ok()).await;
-    let Some(Claim { claimed, blank, fresh }) = claim else { return };
+    let Some(Claim { claimed, blank, ahead, fresh }) = claim else { return };
     let folder = runtime.config.runs.join(dispatch);
     let mut spec = plan::box_spec(
         &runtime.config.instance,
@@ -72,7 +72,7 @@ pub(super) async fn drive(runtime: &Runtime, shared: &Shared, dispatch: &str) {
     let up = match posted {
         // One that runs already is watched to its end, whatever cannot be read now.
         Err(why) if open.started.is_none() => Err(CannotStart(why)),
-        Ok(()) | Err(_) => run.bring_up().await,
+        Ok(()) | Err(_) => run.bring_up(ahead).await,
     };
     let finished = match up {
         Ok(up) => run.watch(up).await,
@@ -160,6 +160,16 @@ impl One<'_> {
     fn is_own(&self, status: &BoxStatus) -> bool {
         status.labels.get(plan::LABEL_INSTANCE) == Some(&self.runtime.config.instance)
     }
+}
+
+/// The folders that a dispatch's box mounts, empty: all that the engine wants to be there before it makes a box.
+fn places(folder: &Path, admitted: &DispatchAdmitted, classes: &Classes) -> Result<(), CannotStart> {
+    let io = |what: &str, path: &Path, e: std::io::Error| CannotStart(format!("{what} {}: {e}", path.display()));
+    workspaces::places(folder, admitted, classes.box_uid()).map_err(CannotStart)?;
+    let session = folder.join("session");
+    std::fs::create_dir_all(&session).map_err(|e| io("making", &session, e))?;
+    std::fs::create_dir_all(folder.join("gw")).map_err(|e| io("making", folder, e))?;
+    collect::give_to_box(&session, classes.box_uid()).map_err(|e| io("giving away", &session, e))
 }
 
 /// The socket of a run, in the folder that is mounted into its box.

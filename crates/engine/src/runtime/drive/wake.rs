@@ -3,7 +3,7 @@
 //! begun.
 
 use super::super::phases::Phases;
-use super::super::pool;
+use super::super::{pool, workspaces};
 use super::{CannotStart, One};
 use crate::crash;
 use custody_contracts::events::RunStarted;
@@ -20,6 +20,7 @@ impl One<'_> {
         // With its socket in place an earlier life gave it everything, and its agent may have begun.
         if !self.shared.pool.bound(&self.spec.name) {
             self.may_start().await?;
+            workspaces::all_known(self).map_err(CannotStart)?;
             self.places()?;
             let (filled, socket) = tokio::join!(self.fill(), self.wait_for_socket());
             filled.and(socket)?;
