@@ -8,6 +8,8 @@ use crate::commands::runner::engine;
 use crate::config_runtime::RuntimeSection;
 use crate::error::CliResult;
 use crate::render::notice;
+use custody_contracts::events::{Kind, LedgerEvent, RunEvent};
+use custody_ledger::{Entity, Log, Recorded};
 use custody_ports::containers::{BoxState, BoxStatus, Containers};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -67,6 +69,24 @@ async fn full(at: &Installation, pool: u64) -> CliResult {
     settled(at, pool).await
 }
 
+/// How long each phase of a start took, by its record.
+async fn phases_of(at: &Installation, launched: &Launched) -> CliResult<BTreeMap<String, f64>> {
+    let entity = Entity::new(Kind::Run, &launched.dispatch).ok_or_else(|| failed("no entity"))?;
+    let mut phases = BTreeMap::new();
+    for stored in at.operator.log().await?.load(&entity).await.map_err(failed)? {
+        for recorded in Recorded::read(&stored).map_err(failed)? {
+            let took = match recorded.event {
+                Some(LedgerEvent::Run(RunEvent::Started(started))) => started.phases_ms,
+                Some(LedgerEvent::Run(RunEvent::Finished(finished))) => finished.phases_ms,
+                _ => BTreeMap::new(),
+            };
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of one start")]
+            phases.extend(took.into_iter().map(|(phase, ms)| (phase, ms as f64)));
+        }
+    }
+    Ok(phases)
+}
+
 pub(super) async fn cold(at: &Installation, args: &DispatchArgs, rows: &mut Vec<Row>) -> CliResult {
     let bare = Bare::new(&at.folder, &at.image, RuntimeSection::default().limits())?;
     // The first of each finds files and programs not yet in memory.
@@ -75,12 +95,16 @@ pub(super) async fn cold(at: &Installation, args: &DispatchArgs, rows: &mut Vec<
     settled(at, 0).await?;
     notice("cold, one at a time");
     let (mut bares, mut frames, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut phases: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for _ in 0..args.rounds {
         bares.push(bare.one().await?);
-        let (frame, byte, _) = one(at, TRIVIAL, None).await?;
+        let (frame, byte, launched) = one(at, TRIVIAL, None).await?;
         frames.push(frame);
         bytes.push(byte);
         settled(at, 0).await?;
+        for (phase, took) in phases_of(at, &launched).await? {
+            phases.entry(phase).or_default().push(took);
+        }
     }
     let (half, most) = (0.5, 0.99);
     rows.push(Row::against(
@@ -120,6 +144,10 @@ pub(super) async fn cold(at: &Installation, args: &DispatchArgs, rows: &mut Vec<
         quantile(&bytes, half),
         Target::None,
     ));
+    for (phase, took) in &phases {
+        let (name, measure) = (format!("cold_phase_{phase}_ms_p50"), format!("cold, of which {phase}, p50"));
+        rows.push(Row::alone(&name, &measure, "ms", quantile(took, half), Target::None));
+    }
     notice("first turn and second turn");
     turns(at, args, "second_turn_ms_p50", "second turn, to the agent's first byte, against the first, p50", rows)
         .await?;
