@@ -6,10 +6,9 @@ use custody_contracts::seal::{SEALS, SealState, digest_of, state, state_in};
 use rstest::rstest;
 use std::collections::BTreeMap;
 
-/// ws.v1 stays open until something speaks it: a seal before its bridge exists would freeze guesses.
-/// token.v1 is new: it stays open until somebody outside reads it.
-/// The second versions are open while the execution core is being built on them.
-const OPEN: &[&str] = &["input.v1", "token.v1", "ws.v1", "agent-runner.v2", "box.v2", "ledger.v2", "output.v2"];
+/// The ledger's events grow with each stage that is being built. What is stored stays readable: an event may get a kind
+/// beside it, and a field that may be absent.
+const OPEN: &[&str] = &["ledger.v2"];
 
 #[test]
 fn every_contract_but_the_open_ones_is_sealed_and_has_not_changed() {
