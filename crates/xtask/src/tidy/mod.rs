@@ -106,6 +106,7 @@ const RULES: &[Rule] = &[
     hygiene::registries,
     hygiene::scripts,
     promises::proofs,
+    promises::attacks,
 ];
 
 /// Runs every rule, prints what each found, and says whether all of them hold.
