@@ -53,6 +53,10 @@ pub fn verdict(ended: &Ended) -> (StopReason, Option<String>) {
         (EXIT_MAX_LIFETIME, _) | (_, Some(ExitReason::MaxLifetime)) => {
             (StopReason::MaxLifetime, ended.said_detail.clone())
         }
+        // Nobody asked: it was told to end because its time was over.
+        (EXIT_STOPPED, _) | (_, Some(ExitReason::Stopped)) if ended.past_deadline && ended.stop.is_none() => {
+            (StopReason::MaxLifetime, ended.said_detail.clone().or_else(|| detail("it was ended at its deadline")))
+        }
         (EXIT_STOPPED, _) | (_, Some(ExitReason::Stopped)) => (stopped, ended.said_detail.clone()),
         (EXIT_GATEWAY_LOST, _) | (_, Some(ExitReason::GatewayLost)) => {
             (StopReason::Failed, detail("the box lost its gateway for 60 s"))

@@ -174,6 +174,7 @@ fn ended(code: impl Into<Option<i64>>, said: Option<ExitReason>) -> Ended {
 #[case::killed_at_its_deadline(Ended { past_deadline: true, ..ended(137, None) }, StopReason::MaxLifetime, Some("at its deadline"))]
 #[case::killed_at_its_deadline_while_stopping(Ended { past_deadline: true, stop: Some(StopReason::Stopped), ..ended(137, None) }, StopReason::MaxLifetime, Some("at its deadline"))]
 #[case::stopped(ended(EXIT_STOPPED, Some(ExitReason::Stopped)), StopReason::Stopped, None)]
+#[case::stopped_at_its_deadline(Ended { past_deadline: true, ..ended(EXIT_STOPPED, Some(ExitReason::Stopped)) }, StopReason::MaxLifetime, Some("at its deadline"))]
 #[case::stopped_by_its_code_alone(ended(EXIT_STOPPED, None), StopReason::Stopped, None)]
 #[case::killed_after_its_grace(Ended { stop: Some(StopReason::Stopped), ..ended(137, None) }, StopReason::Stopped, Some("after its grace"))]
 #[case::stopped_for_its_budget(Ended { stop: Some(StopReason::Budget), ..ended(EXIT_STOPPED, Some(ExitReason::Stopped)) }, StopReason::Budget, None)]
